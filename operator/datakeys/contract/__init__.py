@@ -1,0 +1,1 @@
+"""The vocabulary that all processes share. Zone: no secrets, no I/O, no clock, standard library only."""

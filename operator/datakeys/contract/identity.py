@@ -1,0 +1,51 @@
+"""Names that every process must spell alike: API group, labels, annotations, audience, header names.
+
+Zone: no secrets, no I/O.
+"""
+
+from typing import Final
+
+GROUP: Final = "datakeys.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+CATEGORY: Final = "datakeys"
+
+#: Audience of every ServiceAccount token that is presented to the key service. A token for the
+#: API server is refused there, and a token stolen from there is of no use against the API server.
+AUDIENCE: Final = "keyservice.datakeys.dev"
+
+#: Pods with this label are sent to the webhook (its object selector).
+LABEL_INJECT: Final = "datakeys.dev/inject"
+#: Comma-separated names of DataKeyRequests in the pod's namespace.
+ANNOTATION_REQUESTS: Final = "datakeys.dev/requests"
+#: "file" (default) or "socket".
+ANNOTATION_DELIVERY: Final = "datakeys.dev/delivery"
+#: Comma-separated names of the containers that get the keys; default: all.
+ANNOTATION_CONTAINERS: Final = "datakeys.dev/containers"
+#: Set by the webhook on a pod it has injected; the value is the sidecar's image.
+ANNOTATION_INJECTED: Final = "datakeys.dev/injected"
+#: On Secrets that hold an encrypted data key: the request's name.
+LABEL_REQUEST: Final = "datakeys.dev/request"
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "datakeys-controller"
+
+#: Type of the Secrets that hold one encrypted data key.
+SECRET_TYPE: Final = "datakeys.dev/encrypted-data-key"  # noqa: S105 - a type name, not a secret
+#: ConfigMap the controller keeps in every namespace with requests: the key service's CA bundle.
+TRUST_BUNDLE_CONFIG_MAP: Final = "datakeys-trust-bundle"
+TRUST_BUNDLE_KEY: Final = "ca.crt"
+
+FINALIZER: Final = "datakeys.dev/schedule-key-deletion"
+
+#: The controller acts for the account (namespace) named here; refused from anybody else.
+HEADER_ACCOUNT: Final = "x-datakeys-account"
+#: Name of the object a CreateKey or CreateGrant call is made for: makes the call idempotent.
+HEADER_OBJECT_NAME: Final = "x-datakeys-object-name"
+
+
+def service_account_principal(namespace: str, name: str) -> str:
+    """Return the Kubernetes user name of a ServiceAccount.
+
+    Source: Kubernetes "Authenticating", section "Service account tokens".
+    """
+    return f"system:serviceaccount:{namespace}:{name}"
