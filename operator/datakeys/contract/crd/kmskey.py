@@ -1,0 +1,166 @@
+"""The KmsKey resource: one KMS key of the namespace's account.
+
+Zone: no secrets, no I/O. Source: AWS KMS API, CreateKey and KeyMetadata.
+"""
+
+from typing import Any
+
+from datakeys.contract.crd import schema
+from datakeys.contract.key_types import (
+    ALLOWED_USAGES,
+    DEFAULT_PENDING_WINDOW_DAYS,
+    DEFAULT_ROTATION_PERIOD_DAYS,
+    MAX_PENDING_WINDOW_DAYS,
+    MAX_ROTATION_PERIOD_DAYS,
+    MIN_PENDING_WINDOW_DAYS,
+    MIN_ROTATION_PERIOD_DAYS,
+    KeyOrigin,
+    KeySpec,
+    KeyState,
+    KeyUsage,
+)
+
+MAX_POLICY_CHARACTERS = 32768
+MAX_TAGS = 50
+
+
+def build_kmskey_crd() -> dict[str, Any]:
+    """Return the CRD ``kmskeys.datakeys.dev``."""
+    return schema.build_crd(
+        kind="KmsKey",
+        plural="kmskeys",
+        short_names=["kmsk"],
+        description=(
+            "A KMS key. Its key material lives in the key service only. Deleting this object schedules the "
+            "key's deletion; applying it again within the pending window cancels that and gives the same key."
+        ),
+        spec=_spec(),
+        status=_status(),
+        columns=[
+            schema.column("State", ".status.keyState", "The key state."),
+            schema.column("Spec", ".spec.keySpec", "The key spec."),
+            schema.column("Usage", ".spec.keyUsage", "The key usage.", priority=1),
+            schema.READY_COLUMN,
+            schema.column("Key-ID", ".status.keyId", "The key id."),
+            schema.column("ARN", ".status.arn", "The key ARN.", priority=1),
+            schema.AGE_COLUMN,
+        ],
+    )
+
+
+def _usage_rules() -> list[schema.Schema]:
+    """Return one rule per set of usages; an absent keyUsage is checked as ENCRYPT_DECRYPT."""
+    by_usages: dict[frozenset[KeyUsage], list[KeySpec]] = {}
+    for spec, usages in ALLOWED_USAGES.items():
+        by_usages.setdefault(usages, []).append(spec)
+    rules = []
+    for usages, specs in by_usages.items():
+        spec_list = ", ".join(f"'{spec}'" for spec in specs)
+        usage_list = ", ".join(f"'{usage}'" for usage in sorted(usages))
+        rules.append(
+            schema.rule(
+                f"!(self.keySpec in [{spec_list}]) || self.keyUsage in [{usage_list}]",
+                f"keyUsage must be one of {', '.join(sorted(usages))} for this keySpec",
+                ".keyUsage",
+            )
+        )
+    return rules
+
+
+def _spec() -> schema.Schema:
+    tag = {"type": "string", "maxLength": 256}
+    return schema.obj(
+        "What the key should be.",
+        {
+            "description": schema.string("What the key is for.", maxLength=8192),
+            "keySpec": schema.string(
+                "Type of key material; immutable. Only SYMMETRIC_DEFAULT makes data keys.",
+                enum=list(KeySpec),
+                default=KeySpec.SYMMETRIC_DEFAULT,
+            ),
+            "keyUsage": schema.string(
+                "What the key may be used for; immutable.",
+                enum=list(KeyUsage),
+                default=KeyUsage.ENCRYPT_DECRYPT,
+            ),
+            "origin": schema.string(
+                "Where the key material comes from; immutable.",
+                enum=list(KeyOrigin),
+                default=KeyOrigin.AWS_KMS,
+            ),
+            "enabled": schema.boolean("Whether the key may be used.", default=True),
+            "rotation": schema.obj(
+                "Automatic rotation of the key material. Old ciphertext decrypts for ever.",
+                {
+                    "enabled": schema.boolean("Whether it is on.", default=False),
+                    "periodDays": schema.integer(
+                        "Days between rotations.",
+                        MIN_ROTATION_PERIOD_DAYS,
+                        MAX_ROTATION_PERIOD_DAYS,
+                        default=DEFAULT_ROTATION_PERIOD_DAYS,
+                    ),
+                },
+            ),
+            "deletion": schema.obj(
+                "What happens when this object is deleted.",
+                {
+                    "pendingWindowDays": schema.integer(
+                        "Days in which a deletion can be cancelled, before the key material is destroyed.",
+                        MIN_PENDING_WINDOW_DAYS,
+                        MAX_PENDING_WINDOW_DAYS,
+                        default=DEFAULT_PENDING_WINDOW_DAYS,
+                    )
+                },
+            ),
+            "policy": schema.string(
+                "The key policy, a JSON document.", minLength=1, maxLength=MAX_POLICY_CHARACTERS
+            ),
+            "tags": {
+                "type": "object",
+                "description": "Tags of the key; a tag key has 1..128 characters, a value 0..256.",
+                "maxProperties": MAX_TAGS,
+                "additionalProperties": tag,
+                "x-kubernetes-validations": [
+                    schema.rule(
+                        "self.all(key, size(key) >= 1 && size(key) <= 128)",
+                        "tag keys must have 1..128 characters",
+                    )
+                ],
+            },
+        },
+        rules=[
+            schema.immutable("keySpec"),
+            schema.immutable("keyUsage"),
+            schema.immutable("origin"),
+            *_usage_rules(),
+            schema.rule(
+                "self.origin in ['AWS_KMS', 'EXTERNAL'] || self.keySpec == 'SYMMETRIC_DEFAULT'",
+                "a key in a custom key store must be SYMMETRIC_DEFAULT",
+                ".origin",
+            ),
+            schema.rule(
+                "!has(self.rotation) || !self.rotation.enabled || "
+                "(self.keySpec == 'SYMMETRIC_DEFAULT' && self.origin == 'AWS_KMS')",
+                "only SYMMETRIC_DEFAULT keys of origin AWS_KMS rotate automatically",
+                ".rotation.enabled",
+            ),
+        ],
+    )
+
+
+def _status() -> schema.Schema:
+    return schema.obj(
+        "What the key is.",
+        {
+            "keyId": schema.string("The key id, a UUID."),
+            "arn": schema.string("The key ARN."),
+            "keyState": schema.string("The key state.", enum=list(KeyState)),
+            "currentKeyMaterialId": schema.string("Id of the material that encrypts: 64 hex characters."),
+            "creationDate": schema.string("When the key was created.", format="date-time"),
+            "deletionDate": schema.string(
+                "When the key material will be destroyed; only while deletion is pending.", format="date-time"
+            ),
+            "observedGeneration": schema.observed_generation(),
+            "conditions": schema.conditions(),
+        },
+    )
