@@ -1,0 +1,60 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# What they install goes to a cache outside the tree, keyed by version.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.ONESHELL:
+
+CACHE := $(or $(DATAKEYS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/datakey-operator)
+VENV := $(CACHE)/venv-$(shell sha256sum requirements/dev.lock | cut -c1-12)
+PYTHON := $(VENV)/bin/python
+export DATAKEYS_CACHE := $(CACHE)
+export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/hack:$(CURDIR)/tests/support
+export PATH := $(VENV)/bin:$(PATH)
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
+
+$(PYTHON): requirements/dev.lock
+	@hack/bootstrap.sh $(VENV)
+
+.PHONY: demo
+demo: $(PYTHON) ## Start a real cluster, install the chart and show the whole path (minutes the first time)
+	@$(PYTHON) -m demo up
+
+.PHONY: demo-down
+demo-down: $(PYTHON) ## Remove the demo cluster
+	@$(PYTHON) -m demo down
+
+.PHONY: test
+test: $(PYTHON) ## Lint and run all tiers, on real clusters where the tier says so
+	@set -e
+	$(MAKE) --no-print-directory lint
+	$(PYTHON) -m testcluster packages
+	$(PYTHON) -m testcluster build
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+.PHONY: test-fast
+test-fast: $(PYTHON) ## Only the tiers that need no cluster
+	@$(PYTHON) -m pytest -m "unit or property" $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(PYTHON) ## ruff, mypy --strict, import rules between rooms
+	@set -e
+	ruff check .
+	ruff format --check .
+	mypy operator/datakeys hack tests
+	lint-imports --no-cache
+
+.PHONY: crds
+crds: $(PYTHON) ## Write crds/ and the chart's copies from the contract
+	@$(PYTHON) hack/generate_crds.py
+
+.PHONY: lock
+lock: ## Resolve the lock files again (needs uv)
+	@set -e
+	for room in controller webhook keyservice dev; do
+	  uv pip compile -q pyproject.toml --extra $$room --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --no-header --python-version 3.11 -o requirements/$$room.lock
+	done
+

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Make the virtual environment that all commands run in: bootstrap.sh FOLDER
+set -euo pipefail
+
+venv=$1
+root=$(cd "$(dirname "$0")/.." && pwd)
+
+say() { printf '==> %s\n' "$*"; }
+
+python=${PYTHON3:-python3}
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+  echo "Python 3.11 or newer is needed; set PYTHON3 to its command" >&2
+  exit 1
+fi
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+  say "installing Debian package python3-venv"
+  apt-get install -y -q python3-venv >/dev/null || { apt-get update -q && apt-get install -y -q python3-venv; }
+fi
+
+# A half-made environment must never be taken for a whole one, so it gets its name last.
+say "installing Python packages of requirements/dev.lock into $venv (about a minute)"
+mkdir -p "$(dirname "$venv")"
+rm -rf "$venv"
+trap 'rm -rf "$venv"' ERR INT TERM
+"$python" -m venv "$venv"
+mv "$venv/bin/python" "$venv/bin/.python-unready"
+"$venv/bin/.python-unready" -m pip install -q --disable-pip-version-check --require-hashes -r "$root/requirements/dev.lock"
+mv "$venv/bin/.python-unready" "$venv/bin/python"
+touch "$venv/bin/python"

@@ -1,0 +1,1 @@
+"""``make demo``: the whole path on a real cluster, with real output."""
