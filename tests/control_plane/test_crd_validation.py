@@ -56,7 +56,7 @@ def _create(api: client.ApiClient, namespace: str, plural: str, changes: dict[st
     return created
 
 
-def _patch(  # noqa: PLR0917
+def _patch(
     api: client.ApiClient, namespace: str, plural: str, name: str, body: dict[str, Any], subresource: str = ""
 ) -> None:
     path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{plural}/{name}{subresource}"

@@ -1,0 +1,210 @@
+"""Nothing is lost, whatever is killed."""
+
+import json
+import subprocess
+import threading
+import time
+
+from deployment import SYSTEM_NAMESPACE, Cluster, run_testcluster, wait_until
+from workloads import APP_IMAGE, apply, build_key, build_pod, build_request, build_service_account
+
+REQUESTS = 200
+#: What is killed with SIGKILL, one after another, while the requests are being made.
+VICTIMS = ["controller", "keyservice", "kube-apiserver", "controller", "keyservice"] * 2
+
+# Runs in a pod of the requests' ServiceAccount: the only one that can tell whether a ciphertext decrypts.
+AUDIT = """
+import base64, hashlib, http.client, json, ssl
+context = ssl.create_default_context(cafile="/trust/ca.crt")
+token = open("/token/token").read().strip()
+namespace, system = open("/ciphertexts/namespace").read(), open("/ciphertexts/system").read()
+connection = http.client.HTTPSConnection(f"datakeys-keyservice.{system}.svc", 443, context=context, timeout=30)
+lengths, digests = set(), set()
+for name, blob in json.load(open("/ciphertexts/blobs")).items():
+    pairs = {"namespace": namespace, "request": name, "service-account": "app"}
+    body = {"CiphertextBlob": blob, "EncryptionContext": {"datakeys.dev/" + k: v for k, v in pairs.items()}}
+    connection.request("POST", "/", json.dumps(body), {
+        "X-Amz-Target": "TrentService.Decrypt", "Content-Type": "application/x-amz-json-1.1",
+        "Authorization": "Bearer " + token})
+    answer = connection.getresponse()
+    payload = json.loads(answer.read())
+    assert answer.status == 200, (name, answer.status, payload)
+    plaintext = base64.b64decode(payload["Plaintext"])
+    lengths.add(len(plaintext))
+    digests.add(hashlib.sha256(plaintext).digest())
+print(json.dumps({"lengths": sorted(lengths), "distinct": len(digests)}))
+"""
+
+
+def kill(cluster: Cluster, victim: str) -> None:
+    """End a component as a crash would, and let its supervisor bring it back."""
+    if victim.startswith("kube-"):
+        run_testcluster("restart", "--component", victim, "--name", cluster.name)
+        return
+    pods = cluster.get("pods", "-n", SYSTEM_NAMESPACE, "--field-selector=status.phase=Running")["items"]
+    for pod in pods:
+        if f"datakeys-{victim}" in pod["metadata"]["name"]:
+            cluster.kubectl(
+                "delete",
+                "pod",
+                pod["metadata"]["name"],
+                "-n",
+                SYSTEM_NAMESPACE,
+                "--grace-period=0",
+                "--force",
+            )
+
+
+def _apply_patiently(cluster: Cluster, *manifests: dict[str, object]) -> None:
+    """Apply as a GitOps tool does: again, until it is taken."""
+
+    def attempt() -> bool:
+        try:
+            apply(cluster, *manifests)
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    wait_until("the manifests are taken", 120, attempt, interval=1.0)
+
+
+def _batches(names: list[str], size: int) -> list[list[str]]:
+    return [names[start : start + size] for start in range(0, len(names), size)]
+
+
+def _statuses(cluster: Cluster, namespace: str) -> dict[str, dict[str, object]]:
+    try:
+        items = cluster.get("datakeyrequests", "-n", namespace)["items"]
+    except subprocess.CalledProcessError:
+        return {}
+    return {item["metadata"]["name"]: item.get("status", {}) for item in items}
+
+
+def _ready(statuses: dict[str, dict[str, object]]) -> int:
+    conditions = [status.get("conditions", []) for status in statuses.values()]
+    return sum(
+        any(item["type"] == "Ready" and item["status"] == "True" for item in found)
+        for found in conditions
+        if isinstance(found, list)
+    )
+
+
+def _blobs(statuses: dict[str, dict[str, object]]) -> dict[str, str]:
+    return {
+        name: str(status["ciphertextBlob"]) for name, status in statuses.items() if "ciphertextBlob" in status
+    }
+
+
+def _audit(cluster: Cluster, namespace: str, blobs: dict[str, str]) -> dict[str, object]:
+    data = {"blobs": json.dumps(blobs), "namespace": namespace, "system": SYSTEM_NAMESPACE, "audit.py": AUDIT}
+    token = {"serviceAccountToken": {"audience": "keyservice.datakeys.dev", "path": "token"}}
+    pod = build_pod(namespace, "auditor", command=["python3", "/ciphertexts/audit.py"])
+    pod["spec"]["volumes"] = [
+        {"name": "ciphertexts", "configMap": {"name": "ciphertexts"}},
+        {"name": "trust", "configMap": {"name": "datakeys-trust-bundle"}},
+        {"name": "token", "projected": {"sources": [token]}},
+    ]
+    pod["spec"]["containers"][0]["volumeMounts"] = [
+        {"name": volume["name"], "mountPath": f"/{volume['name']}"} for volume in pod["spec"]["volumes"]
+    ]
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "ciphertexts", "namespace": namespace},
+        "data": data,
+    }
+    apply(cluster, build_service_account(namespace, "app"), config_map, pod)
+    assert pod["spec"]["containers"][0]["image"] == APP_IMAGE
+
+    def finished() -> str:
+        phase = cluster.kubectl(
+            "get", "pod", "auditor", "-n", namespace, "-o", "jsonpath={.status.phase}", check=False
+        )
+        return phase if phase in {"Succeeded", "Failed"} else ""
+
+    wait_until("the audit has ended", 180, finished)
+    log = cluster.kubectl("logs", "-n", namespace, "auditor")
+    report = json.loads(log.strip().splitlines()[-1])
+    assert isinstance(report, dict)
+    return report
+
+
+def test_killing_everything_while_requests_are_made_loses_nothing(cluster: Cluster, namespace: str) -> None:
+    """Ten kills among 200 requests: all Ready, all with a Secret, all decrypt, no ciphertext ever changes."""
+    apply(cluster, build_key(namespace, "main"))
+    cluster.wait("kmskey/main", "condition=Ready", namespace)
+    seen: dict[str, set[str]] = {}
+    stop = threading.Event()
+
+    def observe() -> None:
+        while not stop.wait(1.0):
+            for name, blob in _blobs(_statuses(cluster, namespace)).items():
+                seen.setdefault(name, set()).add(blob)
+
+    observer = threading.Thread(target=observe)
+    observer.start()
+    try:
+        names = [f"r{number:03d}" for number in range(REQUESTS)]
+        for victim, batch in zip(VICTIMS, _batches(names, REQUESTS // len(VICTIMS)), strict=True):
+            _apply_patiently(cluster, *[build_request(namespace, name) for name in batch])
+            kill(cluster, victim)
+            time.sleep(1.0)
+        wait_until(
+            "all requests are Ready",
+            300,
+            lambda: _ready(_statuses(cluster, namespace)) == REQUESTS,
+            interval=2.0,
+        )
+    finally:
+        stop.set()
+        observer.join()
+    statuses = _statuses(cluster, namespace)
+    blobs = _blobs(statuses)
+    secrets = cluster.get("secrets", "-n", namespace, "-l", "datakeys.dev/request")["items"]
+    assert {item["metadata"]["name"]: item["data"]["ciphertextBlob"] for item in secrets} == blobs
+    assert len(blobs) == REQUESTS
+    assert all(versions == {blobs[name]} for name, versions in seen.items())
+    report = _audit(cluster, namespace, blobs)
+    assert report == {"lengths": [32], "distinct": REQUESTS}
+
+
+def test_nothing_starts_uninjected_while_the_webhook_is_down(cluster: Cluster, namespace: str) -> None:
+    """A labelled pod is refused, other pods are not, and the webhook comes back by itself."""
+    cluster.kubectl("scale", "deployment/datakeys-webhook", "-n", SYSTEM_NAMESPACE, "--replicas=0")
+    try:
+        cluster.kubectl(
+            "wait", "--for=delete", "pod", "-n", SYSTEM_NAMESPACE, "--timeout=60s",
+            "-l", "app.kubernetes.io/component=webhook",
+        )  # fmt: skip
+        apply(cluster, build_service_account(namespace, "app"))
+        apply(cluster, build_pod(namespace, "plain"))
+        labelled = json.dumps(build_pod(namespace, "labelled", requests="disk"))
+        answer = cluster.kubectl("apply", "-f", "-", stdin=labelled, check=False)
+        assert "failed calling webhook" in answer
+        assert "NotFound" in cluster.kubectl("get", "pod", "labelled", "-n", namespace, check=False)
+    finally:
+        cluster.kubectl("scale", "deployment/datakeys-webhook", "-n", SYSTEM_NAMESPACE, "--replicas=2")
+        cluster.kubectl("rollout", "status", "deployment/datakeys-webhook", "-n", SYSTEM_NAMESPACE)
+
+
+def test_the_standby_controller_takes_over(cluster: Cluster, namespace: str, key: str) -> None:
+    """The leader is killed; a request made right then is served by the other replica."""
+
+    def leader() -> str:
+        return cluster.kubectl(
+            "get",
+            "lease",
+            "datakeys-controller",
+            "-n",
+            SYSTEM_NAMESPACE,
+            "-o",
+            "jsonpath={.spec.holderIdentity}",
+        )
+
+    before = wait_until("there is a leader", 60, leader)
+    pods = cluster.get("pods", "-n", SYSTEM_NAMESPACE)["items"]
+    [name] = [pod["metadata"]["name"] for pod in pods if pod["metadata"]["name"] in before]
+    cluster.kubectl("delete", "pod", name, "-n", SYSTEM_NAMESPACE, "--grace-period=0", "--force")
+    apply(cluster, build_request(namespace, "disk", key=key))
+    cluster.wait("datakeyrequest/disk", "condition=Ready", namespace, seconds=90)
+    assert leader() != before
