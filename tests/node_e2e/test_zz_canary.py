@@ -11,7 +11,7 @@ NAMESPACE = "canary"
 
 
 def test_plaintext_is_in_no_etcd_secret_event_status_or_log(cluster: Cluster) -> None:
-    """Data keys of several deliveries are looked for in the whole etcd, all objects and all logs of the node."""
+    """Data keys of both deliveries are looked for in the whole etcd, all objects and all logs."""
     deliveries = {"by-file": {}, "by-socket": {"datakeys.dev/delivery": "socket"}}
     apply(
         cluster,
