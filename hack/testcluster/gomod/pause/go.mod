@@ -1,0 +1,3 @@
+module datakey-operator/testcluster/pause
+
+go 1.26.0

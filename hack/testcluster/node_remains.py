@@ -1,0 +1,84 @@
+"""What a node leaves behind when its programs are killed: pods, mounts, control groups, log links."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from testcluster import processes
+from testcluster.layout import ClusterLayout
+from testcluster.progress import TestclusterError
+
+_LOG_LINKS = Path("/var/log/containers")
+_CNI_RESULTS = Path("/var/lib/cni/results")
+
+
+def clear(layout: ClusterLayout) -> None:
+    """End the pods and remove the mounts; kubelet and containerd must have ended before."""
+    groups = _end_pods(layout)
+    _unmount_below(layout.directory)
+    for group in groups:
+        _remove_control_group(group)
+    _remove_links_into(_LOG_LINKS, layout.pod_logs)
+    for result in _CNI_RESULTS.glob(f"{layout.network.namespace}-*"):
+        result.unlink()
+
+
+def _end_pods(layout: ClusterLayout) -> set[Path]:
+    """Kill the shims of this cluster's containerd with all their containers.
+
+    A shim is known by the socket of its containerd on its command line: no other cluster has that.
+    """
+    shims = processes.pids_with_argument(str(layout.containerd_socket))
+    members = processes.with_descendants(shims)
+    groups = {group for pid, _ in members for group in _control_groups(pid)}
+    processes.end_tree(members)
+    return groups
+
+
+def _control_groups(pid: int) -> set[Path]:
+    """Control groups made for a container; those that a process has from this machine are left out."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return set()
+    found = set()
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if "/k8s.io/" in path or path.startswith("/kubepods"):
+            mounted = "unified" if not controllers else controllers.removeprefix("name=")
+            found.add(Path("/sys/fs/cgroup") / mounted / path.lstrip("/"))
+            found.add(Path("/sys/fs/cgroup") / path.lstrip("/"))
+    return found
+
+
+def _remove_control_group(group: Path) -> None:
+    try:
+        group.rmdir()
+    except OSError:
+        pass  # it went with its last process, or another cluster's container is in it
+
+
+def _unmount_below(directory: Path) -> None:
+    """Unmount all below a folder, the innermost first.
+
+    Raises:
+        TestclusterError: Something is still mounted; removing the folder would reach into it.
+    """
+    for mount in reversed(_mounts_below(directory)):
+        subprocess.run(["umount", mount], capture_output=True, check=False)
+    if left := _mounts_below(directory):
+        raise TestclusterError(f"still mounted: {left}")
+
+
+def _mounts_below(directory: Path) -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [line.split()[4].encode().decode("unicode_escape") for line in lines]
+    return [point for point in points if point.startswith(f"{directory}{os.sep}")]
+
+
+def _remove_links_into(folder: Path, target: Path) -> None:
+    if not folder.is_dir():
+        return
+    for link in folder.iterdir():
+        if link.is_symlink() and str(link.readlink()).startswith(f"{target}{os.sep}"):
+            link.unlink()
