@@ -1,0 +1,105 @@
+"""The webhook's registration, and the policy that limits the controller's RoleBindings."""
+
+from typing import Any
+
+import pytest
+
+from chart_rendering import SYSTEM_NAMESPACE, Manifest, find, render
+from datakeys.contract import identity
+
+
+@pytest.fixture
+def webhook(manifests: list[Manifest]) -> dict[str, Any]:
+    (webhook,) = find(manifests, "MutatingWebhookConfiguration", "datakeys-webhook")["webhooks"]
+    assert isinstance(webhook, dict)
+    return webhook
+
+
+def test_only_labelled_new_pods_are_sent_to_the_webhook(webhook: dict[str, Any]) -> None:
+    """The webhook sees the creation of pods with the label, and nothing else."""
+    (rule,) = webhook["rules"]
+    assert webhook["objectSelector"] == {"matchLabels": {identity.LABEL_INJECT: "true"}}
+    assert (rule["apiGroups"], rule["apiVersions"], rule["resources"]) == ([""], ["v1"], ["pods"])
+    assert (rule["operations"], rule["scope"]) == (["CREATE"], "Namespaced")
+
+
+def test_system_namespaces_are_never_sent(webhook: dict[str, Any]) -> None:
+    """The system's own pods and those of kube-system start without the webhook."""
+    assert webhook["namespaceSelector"] == {
+        "matchExpressions": [
+            {
+                "key": "kubernetes.io/metadata.name",
+                "operator": "NotIn",
+                "values": [SYSTEM_NAMESPACE, "kube-system"],
+            }
+        ]
+    }
+
+
+def test_webhook_fails_closed(webhook: dict[str, Any]) -> None:
+    """Without an answer the pod is refused; other versions of the Pod API are sent too."""
+    assert webhook["failurePolicy"] == "Fail"
+    assert webhook["matchPolicy"] == "Equivalent"
+    assert webhook["timeoutSeconds"] == 10
+
+
+def test_webhook_may_be_called_twice_and_changes_nothing_else(webhook: dict[str, Any]) -> None:
+    """It has no side effects, so dry runs reach it, and it runs again if a later webhook changes the pod."""
+    assert webhook["sideEffects"] == "None"
+    assert webhook["reinvocationPolicy"] == "IfNeeded"
+
+
+def test_webhook_is_called_where_the_service_is(manifests: list[Manifest], webhook: dict[str, Any]) -> None:
+    """The address is the Service's, with the path that the webhook serves."""
+    service = find(manifests, "Service", "datakeys-webhook")
+    assert webhook["clientConfig"]["service"] == {
+        "name": service["metadata"]["name"],
+        "namespace": service["metadata"]["namespace"],
+        "port": 443,
+        "path": "/mutate-pods",
+    }
+
+
+def test_new_installation_has_no_certificate_authority(webhook: dict[str, Any]) -> None:
+    """The caBundle is the webhook's to set; without one every call fails, which is closed."""
+    assert "caBundle" not in webhook["clientConfig"]
+
+
+def test_failure_policy_and_timeout_follow_the_values() -> None:
+    """Both can be set."""
+    manifests = render({"webhook.failurePolicy": "Ignore", "webhook.timeoutSeconds": 3})
+    (webhook,) = find(manifests, "MutatingWebhookConfiguration", "datakeys-webhook")["webhooks"]
+    assert (webhook["failurePolicy"], webhook["timeoutSeconds"]) == ("Ignore", 3)
+
+
+def test_policy_judges_every_write_of_a_role_binding(manifests: list[Manifest]) -> None:
+    """Creation and change are matched in every API version, and what can't be judged is refused."""
+    spec = find(manifests, "ValidatingAdmissionPolicy", "datakeys-controller-rolebindings")["spec"]
+    assert spec["failurePolicy"] == "Fail"
+    assert spec["matchConstraints"] == {
+        "resourceRules": [
+            {
+                "apiGroups": ["rbac.authorization.k8s.io"],
+                "apiVersions": ["*"],
+                "operations": ["CREATE", "UPDATE"],
+                "resources": ["rolebindings"],
+            }
+        ]
+    }
+
+
+def test_policy_is_for_the_controller_alone(manifests: list[Manifest]) -> None:
+    """Nobody else's RoleBindings are touched."""
+    spec = find(manifests, "ValidatingAdmissionPolicy", "datakeys-controller-rolebindings")["spec"]
+    (condition,) = spec["matchConditions"]
+    controller = identity.service_account_principal(SYSTEM_NAMESPACE, "datakeys-controller")
+    assert condition["expression"] == f"request.userInfo.username == '{controller}'"
+
+
+def test_policy_is_in_force(manifests: list[Manifest]) -> None:
+    """The binding denies, in all namespaces."""
+    binding = find(manifests, "ValidatingAdmissionPolicyBinding", "datakeys-controller-rolebindings")
+    assert binding["spec"] == {
+        "policyName": "datakeys-controller-rolebindings",
+        "validationActions": ["Deny"],
+    }
