@@ -12,17 +12,17 @@ from testcluster import (
     certificates,
     cluster_objects,
     configuration,
-    container_images,
     network,
+    node_images,
     node_remains,
     processes,
     recipes,
 )
 from testcluster.components import Component, build_control_plane, build_controller_manager, build_node
-from testcluster.kubernetes_api import KubernetesApi, wait_until
+from testcluster.kubernetes_api import KubernetesApi
 from testcluster.layout import NODE_NAME, ClusterLayout
 from testcluster.locations import cluster_directory, make_state_root, state_root
-from testcluster.progress import TestclusterError, log_tail, say, step
+from testcluster.progress import TestclusterError, log_tail, say, step, wait_until
 
 
 def layout_of(name: str) -> ClusterLayout:
@@ -60,7 +60,7 @@ def up(
     needed = recipes.CONTROL_PLANE if control_plane_only else (*recipes.CONTROL_PLANE, *recipes.NODE)
     binaries.ensure(needed)
     if not control_plane_only:
-        container_images.ensure_pause()
+        node_images.ensure_pause()  # before the node exists: it takes a build
     with _locked(name):
         layout = _prepare(name)
         started = _start_control_plane(layout, with_controllers=controller_manager or not control_plane_only)
@@ -144,7 +144,7 @@ def _start_node(layout: ClusterLayout) -> bool:
             _start(layout, [component])
             if component.name == "containerd":
                 _wait_listening(layout, "containerd")
-                container_images.load_pause(layout)
+                node_images.load(layout, {configuration.PAUSE_IMAGE: node_images.ensure_pause()})
         _wait_for_node(layout)
         _wait_listening(layout, "coredns")
     return True

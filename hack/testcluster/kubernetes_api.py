@@ -3,8 +3,6 @@
 import http.client
 import json
 import ssl
-import time
-from collections.abc import Callable
 from typing import Any
 
 from testcluster.layout import ClusterLayout
@@ -50,19 +48,6 @@ class KubernetesApi:
             return response.status, response.read()
         finally:
             connection.close()
-
-
-def wait_until(what: str, holds: Callable[[], bool], within_seconds: float, otherwise: Callable[[], str]) -> None:
-    """Poll until a condition holds.
-
-    Raises:
-        TestclusterError: It does not hold in time; `otherwise` gives the details for the message.
-    """
-    deadline = time.monotonic() + within_seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            raise TestclusterError(f"{what}: not within {within_seconds:.0f} s\n{otherwise()}")
-        time.sleep(0.1)
 
 
 def _checked(status: int, body: bytes, path: str) -> bytes:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,14 +21,14 @@ def say(text: str) -> None:
 @contextmanager
 def step(title: str) -> Iterator[None]:
     """Announce a step and report its duration, also when it fails."""
-    print(f"{title} … ", end="", file=sys.stderr, flush=True)
+    say(f"{title} …")
     started = time.monotonic()
     try:
         yield
     except BaseException:
-        say(f"FAILED after {time.monotonic() - started:.1f} s")
+        say(f"{title}: FAILED after {time.monotonic() - started:.1f} s")
         raise
-    say(f"{time.monotonic() - started:.1f} s")
+    say(f"{title}: {time.monotonic() - started:.1f} s")
 
 
 def log_tail(log: Path, lines: int = 15) -> str:
@@ -37,3 +37,16 @@ def log_tail(log: Path, lines: int = 15) -> str:
         return f"    (no log at {log})"
     text = log.read_text(errors="replace").splitlines()[-lines:]
     return "\n".join(f"    {line[:300]}" for line in text) + f"\n    (from {log})"
+
+
+def wait_until(what: str, holds: Callable[[], bool], within_seconds: float, otherwise: Callable[[], str]) -> None:
+    """Poll until a condition holds.
+
+    Raises:
+        TestclusterError: It does not hold in time; `otherwise` gives the details for the message.
+    """
+    deadline = time.monotonic() + within_seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TestclusterError(f"{what}: not within {within_seconds:.0f} s\n{otherwise()}")
+        time.sleep(0.1)
