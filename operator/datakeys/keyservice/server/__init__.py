@@ -1,0 +1,1 @@
+"""The network edge of the key service: HTTP in, HTTP out."""

@@ -1,0 +1,205 @@
+"""From an HTTP request to its answer: parse, authenticate, run, audit, answer.
+
+Zone: sees tokens and plaintexts pass, keeps and logs none. The fast path (cached token, no write) runs at once on
+the event loop; everything that may block runs in the executor, where it is audited too, so that a caller who hangs
+up can't leave an unrecorded change behind.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import time
+import traceback
+from collections.abc import Awaitable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from datakeys.contract.errors import (
+    AccessDeniedError,
+    AuditError,
+    InternalError,
+    KmsError,
+    NotFoundError,
+)
+from datakeys.keyservice.audit.audit_log import AuditLog, AuditRecord
+from datakeys.keyservice.authn.authenticator import Authenticator, parse_bearer
+from datakeys.keyservice.authz.account import decide_account
+from datakeys.keyservice.authz.principal import Principal
+from datakeys.keyservice.operations.call import AuditFacts, Call, Service
+from datakeys.keyservice.operations.table import Verb
+from datakeys.keyservice.server.errors import REQUEST_ID_HEADER, build_error_response
+from datakeys.keyservice.server.http import HttpRequest, HttpResponse
+from datakeys.keyservice.server.metrics import RequestMetrics
+from datakeys.keyservice.server.wire import (
+    parse_body,
+    parse_verb,
+    read_account,
+    read_authorization,
+    read_object_name,
+)
+
+_LOG: Final = logging.getLogger("datakeys.keyservice.dispatch")
+_UNKNOWN: Final = "Unknown"
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One request on its way."""
+
+    request: HttpRequest
+    request_id: str
+    started: float
+    verb: Verb | None = None
+    body: dict[str, Any] = field(default_factory=dict, repr=False)
+    principal: Principal | None = None
+    call: Call | None = None
+
+
+class Dispatcher:
+    """The handler of the HTTP server."""
+
+    def __init__(
+        self,
+        service: Service,
+        authenticator: Authenticator,
+        audit: AuditLog,
+        metrics: RequestMetrics,
+        executor: Executor,
+    ) -> None:
+        self._service = service
+        self._authenticator = authenticator
+        self._audit = audit
+        self._metrics = metrics
+        self._executor = executor
+
+    def handle(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
+        """Answer a request: at once if nothing can block, else by an awaitable."""
+        exchange = _Exchange(request, _new_request_id(), time.perf_counter())
+        try:
+            exchange.verb = parse_verb(request)
+            exchange.body = parse_body(request.body)
+            token = parse_bearer(read_authorization(request.headers))
+            exchange.principal = self._authenticator.find_cached(token)
+        except KmsError as error:
+            return self._finish(exchange, None, error)
+        if exchange.principal is None:
+            return self._authenticate(exchange, token)
+        if exchange.verb.writes:
+            return self._run_in_executor(exchange)
+        return self._run(exchange)
+
+    async def _authenticate(self, exchange: _Exchange, token: bytes) -> HttpResponse:
+        try:
+            exchange.principal = await self._authenticator.authenticate(token)
+        except KmsError as error:
+            return self._finish(exchange, None, error)
+        if exchange.verb is not None and exchange.verb.writes:
+            return await self._run_in_executor(exchange)
+        answer = self._run(exchange)
+        return answer if isinstance(answer, HttpResponse) else await answer
+
+    async def _run_in_executor(self, exchange: _Exchange) -> HttpResponse:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run_blocking, exchange)
+
+    def _run(self, exchange: _Exchange) -> HttpResponse | Awaitable[HttpResponse]:
+        result, error = self._execute(exchange)
+        if _may_be_new(exchange, error):
+            return self._run_in_executor(exchange)
+        return self._finish(exchange, result, error)
+
+    def _run_blocking(self, exchange: _Exchange) -> HttpResponse:
+        result, error = self._execute(exchange)
+        if _may_be_new(exchange, error) and exchange.call is not None:
+            try:
+                if self._service.store.refresh_key(exchange.call.missing_key_id) is not None:
+                    result, error = self._execute(exchange)
+            except KmsError as failure:
+                error = failure
+        return self._finish(exchange, result, error)
+
+    def _execute(self, exchange: _Exchange) -> tuple[dict[str, Any] | None, KmsError | None]:
+        """Run the operation. This is the process edge: whatever goes wrong becomes a KMS error."""
+        verb, principal = exchange.verb, exchange.principal
+        if verb is None or principal is None:
+            raise RuntimeError("an operation needs a verb and a principal")
+        exchange.call = call = Call(principal, "", exchange.body)
+        try:
+            headers = exchange.request.headers
+            call.account = decide_account(principal, read_account(headers))
+            call.object_name = read_object_name(headers)
+            return verb.run(self._service, call), None
+        except KmsError as error:
+            return None, error
+        except Exception as failure:  # noqa: BLE001 - the process edge
+            _log_failure(verb.name, exchange.request_id, failure)
+            return None, InternalError("The request failed because of an internal error.")
+
+    def _finish(
+        self, exchange: _Exchange, result: dict[str, Any] | None, error: KmsError | None
+    ) -> HttpResponse:
+        """Write the audit record, then build the answer; no record, no answer."""
+        if exchange.verb is not None:
+            try:
+                self._audit.write(_build_record(exchange, error))
+            except AuditError as failure:
+                _LOG.error("audit record lost", extra={"request_id": exchange.request_id})  # noqa: TRY400
+                result, error = None, failure
+        name = exchange.verb.name if exchange.verb is not None else _UNKNOWN
+        self._metrics.count(
+            name, "OK" if error is None else error.code, time.perf_counter() - exchange.started
+        )
+        if error is not None:
+            return build_error_response(error, exchange.request_id)
+        return HttpResponse(
+            status=200,
+            body=json.dumps(result).encode(),
+            headers=((REQUEST_ID_HEADER, exchange.request_id.encode()),),
+        )
+
+
+def _may_be_new(exchange: _Exchange, error: KmsError | None) -> bool:
+    """Return whether the controller named a key that another replica may have made a moment ago."""
+    return (
+        isinstance(error, (NotFoundError, AccessDeniedError))
+        and exchange.call is not None
+        and bool(exchange.call.missing_key_id)
+    )
+
+
+def _build_record(exchange: _Exchange, error: KmsError | None) -> AuditRecord:
+    call = exchange.call
+    facts = call.audit if call is not None else AuditFacts()
+    return AuditRecord(
+        request_id=exchange.request_id,
+        operation=exchange.verb.name if exchange.verb is not None else _UNKNOWN,
+        source=exchange.request.peer,
+        principal=exchange.principal,
+        account=call.account if call is not None else "",
+        key_id=facts.key_arn,
+        context=facts.context,
+        blob=facts.ciphertext_blob,
+        dry_run=facts.dry_run,
+        error_code="" if error is None else error.code,
+        reason=facts.reason,
+    )
+
+
+def _new_request_id() -> str:
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _log_failure(operation: str, request_id: str, failure: Exception) -> None:
+    """Log where it failed and the exception's type; never its text, which could quote a value."""
+    frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(failure.__traceback__)]
+    _LOG.error(
+        "operation failed",
+        extra={
+            "operation": operation,
+            "request_id": request_id,
+            "error_type": type(failure).__name__,
+            "frames": frames,
+        },
+    )
