@@ -1,0 +1,160 @@
+"""The kopf operator: which handler is called for which kind. Zone: ciphertext only.
+
+DataKeyRequests have a low-level event handler only: no finalizer and no annotation is ever written to them.
+KmsKeys are indexed, which makes kopf list them all before it calls any handler.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+import kopf
+
+from datakeys.contract.identity import FINALIZER, GROUP, MANAGED_BY, VERSION
+from datakeys.controller.decisions.keys import parse_key_facts
+from datakeys.controller.decisions.request_view import ObjectKey, parse_request
+from datakeys.controller.handlers.handle_kms_alias import KmsAliasHandler
+from datakeys.controller.handlers.handle_kms_grant import KmsGrantHandler
+from datakeys.controller.handlers.handle_kms_key import KmsKeyHandler
+from datakeys.controller.key_memory import KeyMemory
+from datakeys.controller.kube.connection import ClusterConnection
+from datakeys.controller.wakeups import Wakeups
+
+REQUESTS: Final = "datakeyrequests"
+KEYS: Final = "kmskeys"
+ALIASES: Final = "kmsaliases"
+GRANTS: Final = "kmsgrants"
+PLURALS: Final = frozenset({REQUESTS, KEYS, ALIASES, GRANTS})
+
+#: Where kopf keeps its progress: annotations, as the CRDs' schemas have no place for it.
+_ANNOTATION_PREFIX: Final = GROUP
+_DELETED: Final = "DELETED"
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What the kopf handlers call."""
+
+    keys: KeyMemory
+    wakeups: Wakeups
+    kms_key: KmsKeyHandler
+    kms_alias: KmsAliasHandler
+    kms_grant: KmsGrantHandler
+
+
+async def run_operator(connection: ClusterConnection, handlers: Handlers, stop: asyncio.Event) -> None:
+    """Run kopf until ``stop`` is set or a signal comes."""
+    await kopf.operator(
+        registry=build_registry(connection, handlers),
+        settings=build_settings(),
+        standalone=True,
+        clusterwide=True,
+        stop_flag=stop,
+    )
+
+
+def build_settings() -> kopf.OperatorSettings:
+    """Return kopf's settings."""
+    settings = kopf.OperatorSettings()
+    # No watch on CustomResourceDefinitions and Namespaces: the controller has no right to them.
+    settings.scanning.disabled = True
+    # A log line must never become an Event by accident; Events are posted by kube.events.
+    settings.posting.enabled = False
+    settings.posting.loggers = False
+    settings.persistence.finalizer = FINALIZER
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=_ANNOTATION_PREFIX)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(
+        prefix=_ANNOTATION_PREFIX, key="last-handled-configuration"
+    )
+    settings.posting.reporting_component = MANAGED_BY
+    return settings
+
+
+def build_registry(connection: ClusterConnection, handlers: Handlers) -> kopf.OperatorRegistry:
+    """Return a registry of its own, so that importing a module registers nothing."""
+    registry = kopf.OperatorRegistry()
+    _register_login(registry, connection)
+    _register_requests(registry, handlers)
+    _register_keys(registry, handlers)
+    _register_aliases(registry, handlers)
+    _register_grants(registry, handlers)
+    return registry
+
+
+def _register_login(registry: kopf.OperatorRegistry, connection: ClusterConnection) -> None:
+    @kopf.on.login(registry=registry)
+    def login(**_: Any) -> kopf.ConnectionInfo:  # noqa: ANN401
+        return connection.login_info()
+
+
+def _register_requests(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
+    @kopf.on.event(GROUP, VERSION, REQUESTS, registry=registry)
+    async def observe_request(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
+        body: dict[str, Any] = dict(event["object"])
+        if event["type"] == _DELETED:
+            metadata = body["metadata"]
+            handlers.wakeups.on_request_gone(
+                ObjectKey(metadata["namespace"], metadata["name"]), metadata["uid"]
+            )
+        else:
+            handlers.wakeups.on_request(parse_request(body))
+
+
+def _register_keys(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
+    @kopf.index(GROUP, VERSION, KEYS, registry=registry)
+    async def observe_key(body: kopf.Body, **_: Any) -> None:  # noqa: ANN401
+        facts = parse_key_facts(body)
+        handlers.wakeups.on_key(await handlers.keys.observe(facts), facts)
+
+    @kopf.on.event(GROUP, VERSION, KEYS, registry=registry)
+    async def forget_key(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
+        metadata = event["object"]["metadata"]
+        if event["type"] == _DELETED:
+            handlers.keys.forget(ObjectKey(metadata["namespace"], metadata["name"]))
+
+    @kopf.on.resume(GROUP, VERSION, KEYS, registry=registry)
+    @kopf.on.create(GROUP, VERSION, KEYS, registry=registry)
+    @kopf.on.update(GROUP, VERSION, KEYS, field="spec", registry=registry)
+    async def apply_key(body: kopf.Body, patch: kopf.Patch, retry: int, **_: Any) -> None:  # noqa: ANN401
+        await handlers.kms_key.apply(body, patch, retry)
+
+    @kopf.on.delete(GROUP, VERSION, KEYS, registry=registry)
+    async def delete_key(body: kopf.Body, retry: int, **_: Any) -> None:  # noqa: ANN401
+        await handlers.kms_key.schedule_deletion(body, retry)
+
+
+def _register_aliases(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
+    @kopf.on.event(GROUP, VERSION, ALIASES, registry=registry)
+    async def observe_alias(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:  # noqa: ANN401
+        if event["type"] == _DELETED:
+            handlers.wakeups.forget(body)
+        else:
+            handlers.wakeups.on_alias(body)
+
+    @kopf.on.resume(GROUP, VERSION, ALIASES, registry=registry)
+    @kopf.on.create(GROUP, VERSION, ALIASES, registry=registry)
+    @kopf.on.update(GROUP, VERSION, ALIASES, field="spec", registry=registry)
+    async def apply_alias(body: kopf.Body, patch: kopf.Patch, retry: int, **_: Any) -> None:  # noqa: ANN401
+        await handlers.kms_alias.apply(body, patch, retry)
+
+    @kopf.on.delete(GROUP, VERSION, ALIASES, registry=registry)
+    async def delete_alias(body: kopf.Body, retry: int, **_: Any) -> None:  # noqa: ANN401
+        await handlers.kms_alias.delete(body, retry)
+
+
+def _register_grants(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
+    @kopf.on.event(GROUP, VERSION, GRANTS, registry=registry)
+    async def observe_grant(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:  # noqa: ANN401
+        if event["type"] == _DELETED:
+            handlers.wakeups.forget(body)
+        else:
+            handlers.wakeups.on_grant(body)
+
+    @kopf.on.resume(GROUP, VERSION, GRANTS, registry=registry)
+    @kopf.on.create(GROUP, VERSION, GRANTS, registry=registry)
+    async def apply_grant(body: kopf.Body, patch: kopf.Patch, retry: int, **_: Any) -> None:  # noqa: ANN401
+        await handlers.kms_grant.apply(body, patch, retry)
+
+    @kopf.on.delete(GROUP, VERSION, GRANTS, registry=registry)
+    async def revoke_grant(body: kopf.Body, retry: int, **_: Any) -> None:  # noqa: ANN401
+        await handlers.kms_grant.revoke(body, retry)

@@ -1,0 +1,194 @@
+"""A thin asynchronous client of the Kubernetes API: JSON in, JSON out, over kept-alive connections.
+
+Zone: bodies pass through and are never logged. Source: Kubernetes API concepts.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, Self
+
+import aiohttp
+
+from datakeys.contract.identity import GROUP, VERSION
+from datakeys.controller import metrics
+from datakeys.controller.kube.connection import ClusterConnection
+from datakeys.controller.kube.errors import MissingError, UnavailableError, build_kube_error
+
+Json = dict[str, Any]
+
+REQUEST_TIMEOUT_SECONDS: Final = 20
+#: The server sends a bookmark about once a minute; a longer silence is a dead connection.
+WATCH_SILENCE_SECONDS: Final = 90
+#: Larger than the largest object that etcd takes.
+_MAX_LINE_BYTES: Final = 8 * 1024 * 1024
+_METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind of object as it appears in URLs."""
+
+    group: str
+    version: str
+    plural: str
+
+    def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+        """Return the URL path of a collection, an object or a subresource."""
+        parts = ["api" if not self.group else f"apis/{self.group}", self.version]
+        if namespace is not None:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        parts += [part for part in (name, subresource) if part is not None]
+        return "/" + "/".join(parts)
+
+
+REQUESTS: Final = Resource(GROUP, VERSION, "datakeyrequests")
+KEYS: Final = Resource(GROUP, VERSION, "kmskeys")
+SECRETS: Final = Resource("", "v1", "secrets")
+CONFIG_MAPS: Final = Resource("", "v1", "configmaps")
+ROLE_BINDINGS: Final = Resource("rbac.authorization.k8s.io", "v1", "rolebindings")
+LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
+EVENTS: Final = Resource("events.k8s.io", "v1", "events")
+
+
+class KubeApi:
+    """One session with the API server."""
+
+    def __init__(self, connection: ClusterConnection) -> None:
+        self._connection = connection
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the session."""
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._connection.tls, keepalive_timeout=60)
+        self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**18)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the session."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Json:
+        """Return one object."""
+        return await self._call("GET", resource.path(namespace, name))
+
+    async def list(
+        self, resource: Resource, namespace: str | None, *, metadata_only: bool = False, **selectors: str
+    ) -> Json:
+        """Return a list object."""
+        accept = _METADATA_ONLY.format("List") if metadata_only else "application/json"
+        return await self._call("GET", resource.path(namespace), params=selectors, accept=accept)
+
+    async def served_plurals(self, group: str, version: str) -> set[str]:
+        """Return the plurals of the kinds that a group serves; empty if there is no such group."""
+        try:
+            answer = await self._call("GET", f"/apis/{group}/{version}")
+        except MissingError:
+            return set()
+        return {item["name"] for item in answer.get("resources") or []}
+
+    async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
+        """Create an object and return it as stored."""
+        metrics.WRITES.labels(resource.plural, "create").inc()
+        return await self._call("POST", resource.path(namespace), body=body)
+
+    async def replace(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
+        """Replace an object; its resourceVersion guards against lost updates."""
+        metrics.WRITES.labels(resource.plural, "update").inc()
+        return await self._call("PUT", resource.path(namespace, name), body=body)
+
+    async def patch_status(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
+        """Merge a patch into an object's status and return the object."""
+        metrics.WRITES.labels(f"{resource.plural}/status", "patch").inc()
+        path = resource.path(namespace, name, "status")
+        return await self._call("PATCH", path, body=body, content_type="application/merge-patch+json")
+
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        since: str,
+        *,
+        metadata_only: bool = False,
+        **selectors: str,
+    ) -> AsyncIterator[tuple[str, Json]]:
+        """Yield type and object of every change since a resourceVersion, until the stream ends.
+
+        Raises:
+            KubeError: The watch is refused, or an ERROR event came (``GoneError``: list again).
+        """
+        params = {**selectors, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": since}
+        accept = _METADATA_ONLY.format("") if metadata_only else "application/json"
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=REQUEST_TIMEOUT_SECONDS, sock_read=WATCH_SILENCE_SECONDS
+        )
+        headers = {"Accept": accept, **self._connection.headers()}
+        url = self._connection.server + resource.path(namespace)
+        try:
+            async with self._open().get(url, params=params, headers=headers, timeout=timeout) as response:
+                if response.status != HTTPStatus.OK:
+                    raise build_kube_error(response.status, _parse(await response.read()))
+                async for line in _lines(response):
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise build_kube_error(event["object"].get("code", 500), event["object"])
+                    yield event["type"], event["object"]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnavailableError(0, "Unavailable", type(error).__name__) from error
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Json | None = None,
+        params: Mapping[str, str] | None = None,
+        accept: str = "application/json",
+        content_type: str = "application/json",
+    ) -> Json:
+        headers = {"Accept": accept, "Content-Type": content_type, **self._connection.headers()}
+        try:
+            async with self._open().request(
+                method,
+                self._connection.server + path,
+                params=params,
+                data=None if body is None else json.dumps(body).encode(),
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
+            ) as response:
+                answer = _parse(await response.read())
+                if response.status >= HTTPStatus.BAD_REQUEST:
+                    raise build_kube_error(response.status, answer)
+                return answer
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnavailableError(0, "Unavailable", type(error).__name__) from error
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("KubeApi is used outside its context")
+        return self._session
+
+
+def _parse(raw: bytes) -> Json:
+    try:
+        parsed = json.loads(raw)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yield the lines of a stream; aiohttp's own line reader has a limit far below the size of an object."""
+    buffer = bytearray()
+    async for chunk in response.content.iter_any():
+        buffer += chunk
+        if len(buffer) > _MAX_LINE_BYTES:
+            raise aiohttp.ClientPayloadError("a watch event is too long")
+        *complete, rest = buffer.split(b"\n")
+        for line in complete:
+            if line:
+                yield bytes(line)
+        buffer = bytearray(rest)

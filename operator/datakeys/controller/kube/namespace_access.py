@@ -1,0 +1,142 @@
+"""The controller's way into a namespace: a RoleBinding for itself and a copy of the trust bundle.
+
+Zone: no secrets. The reason for binding itself is in docs/architecture.md. In a namespace that has both,
+nothing is written.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from datakeys.contract.identity import TRUST_BUNDLE_CONFIG_MAP
+from datakeys.controller.decisions.namespace_objects import (
+    ROLE_BINDING,
+    build_role_binding,
+    build_trust_bundle,
+    update_trust_bundle,
+)
+from datakeys.controller.kube.api import CONFIG_MAPS, ROLE_BINDINGS, Json, KubeApi
+from datakeys.controller.kube.errors import (
+    ConflictError,
+    ExistsError,
+    ForbiddenError,
+    KubeError,
+    MissingError,
+)
+
+_LOG = logging.getLogger(__name__)
+#: A new RoleBinding takes effect once the API server's authorizer has seen it: pauses between attempts.
+_RBAC_PAUSES_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+_PARALLEL_COPIES: Final = 16
+
+
+class NamespaceAccess:
+    """Makes each namespace accessible once and keeps its trust bundle up to date."""
+
+    def __init__(self, api: KubeApi, *, service_account: str, system_namespace: str) -> None:
+        self._api = api
+        self._service_account = service_account
+        self._system_namespace = system_namespace
+        self._entries: dict[str, asyncio.Task[None]] = {}
+        self._bundle: dict[str, str] | None = None
+        self._copies = asyncio.Semaphore(_PARALLEL_COPIES)
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def ensure(self, namespace: str) -> None:
+        """Return once the namespace is accessible; later calls cost nothing.
+
+        Raises:
+            KubeError: It can't be made accessible for now; the next call tries again.
+        """
+        entry = self._entries.get(namespace)
+        if entry is None:
+            entry = asyncio.create_task(self._enter(namespace), name=f"enter {namespace}")
+            self._entries[namespace] = entry
+        try:
+            await asyncio.shield(entry)
+        except KubeError:
+            if self._entries.get(namespace) is entry:
+                del self._entries[namespace]
+            raise
+
+    def forget(self, namespace: str) -> None:
+        """Forget a namespace: its last request is gone, or a right that was there is missing."""
+        self._entries.pop(namespace, None)
+
+    # The observer of the trust bundle's source in the system namespace.
+
+    def on_list(self, items: Sequence[Json]) -> None:
+        """Take the source as it is at the start."""
+        for item in items:
+            self._take_bundle(item.get("data") or {})
+
+    def on_change(self, kind: str, item: Json) -> None:
+        """Take a change of the source; a deleted source leaves the copies alone."""
+        if kind != "DELETED":
+            self._take_bundle(item.get("data") or {})
+
+    def _take_bundle(self, data: Mapping[str, str]) -> None:
+        if self._bundle == data:
+            return
+        self._bundle = dict(data)
+        for namespace in list(self._entries):
+            task = asyncio.create_task(self._renew(namespace), name=f"copy trust bundle to {namespace}")
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def _enter(self, namespace: str) -> None:
+        await self._bind(namespace)
+        for pause in _RBAC_PAUSES_SECONDS:
+            try:
+                await self._copy_bundle(namespace)
+            except ForbiddenError as error:
+                if error.is_terminating:
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                return
+        await self._copy_bundle(namespace)
+
+    async def _bind(self, namespace: str) -> None:
+        try:
+            await self._api.get(ROLE_BINDINGS, namespace, ROLE_BINDING)
+        except MissingError:
+            binding = build_role_binding(
+                namespace, service_account=self._service_account, system_namespace=self._system_namespace
+            )
+            try:
+                await self._api.create(ROLE_BINDINGS, namespace, binding)
+            except ExistsError:
+                return
+
+    async def _renew(self, namespace: str) -> None:
+        try:
+            async with self._copies:
+                await self._copy_bundle(namespace)
+        except KubeError as error:
+            # The next request of this namespace tries again.
+            self.forget(namespace)
+            _LOG.warning("trust bundle not copied", extra={"namespace": namespace, "error": str(error)})
+
+    async def _copy_bundle(self, namespace: str) -> None:
+        if self._bundle is None:
+            return
+        try:
+            current = await self._api.get(CONFIG_MAPS, namespace, TRUST_BUNDLE_CONFIG_MAP)
+        except MissingError:
+            await self._create_copy(namespace, self._bundle)
+            return
+        updated = update_trust_bundle(current, self._bundle)
+        if updated is None:
+            return
+        try:
+            await self._api.replace(CONFIG_MAPS, namespace, TRUST_BUNDLE_CONFIG_MAP, updated)
+        except ConflictError:
+            await self._copy_bundle(namespace)
+
+    async def _create_copy(self, namespace: str, bundle: Mapping[str, str]) -> None:
+        try:
+            await self._api.create(CONFIG_MAPS, namespace, build_trust_bundle(namespace, bundle))
+        except ExistsError:
+            await self._copy_bundle(namespace)

@@ -1,0 +1,159 @@
+"""The process: settings, connections, leadership. Zone: ciphertext only."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from typing import Final
+
+from datakeys.contract.identity import GROUP, TRUST_BUNDLE_CONFIG_MAP, VERSION
+from datakeys.controller.decisions.backoff import backoff_seconds
+from datakeys.controller.handlers.handle_data_key_request import RequestReconciler
+from datakeys.controller.handlers.handle_kms_alias import KmsAliasHandler
+from datakeys.controller.handlers.handle_kms_grant import KmsGrantHandler
+from datakeys.controller.handlers.handle_kms_key import KmsKeyHandler
+from datakeys.controller.handlers.request_failures import FailureReporter
+from datakeys.controller.handlers.request_status import StatusWriter
+from datakeys.controller.health import Health, start_health_server
+from datakeys.controller.json_logs import configure_logging
+from datakeys.controller.key_memory import KeyMemory
+from datakeys.controller.keyservice_client import KeyServiceClient
+from datakeys.controller.kopf_operator import PLURALS, Handlers, run_operator
+from datakeys.controller.kube.api import CONFIG_MAPS, KubeApi
+from datakeys.controller.kube.connection import ClusterConnection, load_connection
+from datakeys.controller.kube.errors import KubeError
+from datakeys.controller.kube.events import EventRecorder
+from datakeys.controller.kube.list_watch import ListWatch
+from datakeys.controller.kube.namespace_access import NamespaceAccess
+from datakeys.controller.kube.secret_memory import SecretMemory
+from datakeys.controller.leadership import lead
+from datakeys.controller.request_memory import RequestMemory
+from datakeys.controller.settings import Settings
+from datakeys.controller.wakeups import Wakeups
+from datakeys.controller.work_queue import WorkQueue
+
+_LOG = logging.getLogger(__name__)
+_MAX_PAUSE_SECONDS: Final = 5.0
+
+
+def main() -> None:
+    """Run the controller until a signal comes."""
+    try:
+        settings = Settings.from_environment(os.environ)
+    except ValueError as error:
+        sys.exit(str(error))
+    configure_logging(settings.log_level)
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    stop, health = asyncio.Event(), Health()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    connection = load_connection()
+    async with AsyncExitStack() as stack:
+        server = await start_health_server(settings.health_listen, health)
+        stack.push_async_callback(server.cleanup)
+        api = await stack.enter_async_context(KubeApi(connection))
+        keyservice = await stack.enter_async_context(
+            KeyServiceClient(
+                settings.keyservice_url,
+                ca_file=settings.keyservice_ca_file,
+                token_file=settings.token_file,
+            )
+        )
+        if not await _wait_for_kinds(api, stop):
+            return
+        health.ready.set()
+
+        async def act() -> None:
+            await _act(settings, connection, api, keyservice, stop)
+
+        if settings.leader_election:
+            await lead(api, settings, act, stop)
+        else:
+            await act()
+
+
+async def _wait_for_kinds(api: KubeApi, stop: asyncio.Event) -> bool:
+    """Return True once all kinds are served, False if the process is to end."""
+    attempt = 0
+    while not stop.is_set():
+        attempt += 1
+        try:
+            missing = PLURALS - await api.served_plurals(GROUP, VERSION)
+            if not missing:
+                return True
+            _LOG.warning("kinds not served yet", extra={"kinds": sorted(missing)})
+        except KubeError as error:
+            _LOG.warning("no answer from the API server", extra={"error": str(error)})
+        try:
+            async with asyncio.timeout(min(_MAX_PAUSE_SECONDS, backoff_seconds(attempt, 1.0))):
+                await stop.wait()
+        except TimeoutError:
+            continue
+    return False
+
+
+async def _act(
+    settings: Settings,
+    connection: ClusterConnection,
+    api: KubeApi,
+    keyservice: KeyServiceClient,
+    stop: asyncio.Event,
+) -> None:
+    """Do the leader's work: the operator, the workers, the watches."""
+    requests, keys = RequestMemory(), KeyMemory()
+    recorder = EventRecorder(api, instance=settings.identity, events_per_second=settings.events_per_second)
+    access = NamespaceAccess(
+        api,
+        service_account=settings.controller_service_account,
+        system_namespace=settings.system_namespace,
+    )
+    secrets = SecretMemory(api)
+    statuses = StatusWriter(api, requests, recorder)
+    reconciler = RequestReconciler(
+        requests=requests,
+        keys=keys,
+        secrets=secrets,
+        access=access,
+        keyservice=keyservice,
+        statuses=statuses,
+        failures=FailureReporter(requests, statuses),
+    )
+    queue = WorkQueue(reconciler.reconcile, workers=settings.concurrency)
+    wakeups = Wakeups(requests, queue, secrets, access)
+    secrets.subscribe(wakeups.on_secret)
+    handlers = Handlers(
+        keys=keys,
+        wakeups=wakeups,
+        kms_key=KmsKeyHandler(keyservice, recorder),
+        kms_alias=KmsAliasHandler(keyservice, recorder, keys, settings.cluster_name),
+        kms_grant=KmsGrantHandler(keyservice, recorder, keys, settings.cluster_name),
+    )
+    trust_bundle = ListWatch(
+        api,
+        CONFIG_MAPS,
+        settings.system_namespace,
+        access,
+        {"fieldSelector": f"metadata.name={TRUST_BUNDLE_CONFIG_MAP}"},
+    )
+    background = [
+        asyncio.create_task(work, name=name)
+        for name, work in (
+            ("workers", queue.run()),
+            ("events", recorder.run()),
+            ("trust bundle", trust_bundle.run()),
+        )
+    ]
+    operator = asyncio.create_task(run_operator(connection, handlers, stop), name="kopf")
+    try:
+        await asyncio.wait({operator, *background}, return_when=asyncio.FIRST_COMPLETED)
+        await operator
+    finally:
+        for task in (operator, *background):
+            task.cancel()
+        await asyncio.gather(operator, *background, return_exceptions=True)

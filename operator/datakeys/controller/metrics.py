@@ -1,0 +1,31 @@
+"""What Prometheus may read. Zone: counts and names of operations; no object names, no contents."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY: Final = CollectorRegistry()
+
+REQUESTS: Final = Gauge(
+    "datakeys_requests", "DataKeyRequests by how they stand.", ["state"], registry=REGISTRY
+)
+RECONCILE_SECONDS: Final = Histogram(
+    "datakeys_reconcile_seconds",
+    "Time that one look at a DataKeyRequest takes.",
+    ["result"],
+    registry=REGISTRY,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+QUEUE_LENGTH: Final = Gauge(
+    "datakeys_queue_length", "DataKeyRequests that wait for a worker.", registry=REGISTRY
+)
+WRITES: Final = Counter(
+    "datakeys_writes", "Writes to the Kubernetes API.", ["kind", "verb"], registry=REGISTRY
+)
+KEYSERVICE_CALLS: Final = Counter(
+    "datakeys_keyservice_calls", "Calls of the key service.", ["operation", "code"], registry=REGISTRY
+)
+EVENTS_DROPPED: Final = Counter(
+    "datakeys_events_dropped", "Events that weren't posted, because there were too many.", registry=REGISTRY
+)
+LEADER: Final = Gauge("datakeys_leader", "1 in the replica that leads.", registry=REGISTRY)

@@ -1,0 +1,146 @@
+"""The DataKeyRequests of the cluster as they were last seen, and which of them wait for something.
+
+Zone: ciphertext only, no I/O. One instance, used by one event loop.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from datakeys.controller import metrics
+from datakeys.controller.decisions.request_view import ObjectKey, RequestView
+from datakeys.controller.decisions.versions import is_newer
+
+
+class State(StrEnum):
+    """How a request stands, for the metrics."""
+
+    READY = "ready"
+    FAILED = "failed"
+    RETRYING = "retrying"
+
+
+@dataclass(slots=True)
+class _Entry:
+    view: RequestView
+    attempts: int = 0
+    waiting: bool = False
+    state: State | None = None
+
+
+class RequestMemory:
+    """What is known about every request."""
+
+    def __init__(self) -> None:
+        self._entries: dict[ObjectKey, _Entry] = {}
+        self._by_secret: dict[ObjectKey, set[ObjectKey]] = {}
+        self._per_namespace: dict[str, int] = {}
+        self._pending: set[ObjectKey] = set()
+
+    def get(self, key: ObjectKey) -> RequestView | None:
+        """Return a request as last seen."""
+        entry = self._entries.get(key)
+        return entry.view if entry else None
+
+    def observe(self, view: RequestView) -> tuple[bool, RequestView | None]:
+        """Take a state of a request; return whether it is news, and the state before."""
+        entry = self._entries.get(view.key)
+        if entry is None:
+            self._entries[view.key] = _Entry(view)
+            self._by_secret.setdefault(_secret_of(view), set()).add(view.key)
+            self._per_namespace[view.key.namespace] = self._per_namespace.get(view.key.namespace, 0) + 1
+            return True, None
+        old = entry.view
+        if not is_newer(view.resource_version, old.resource_version):
+            return False, old
+        if old.uid != view.uid:
+            self.forget(view.key)
+            return self.observe(view)
+        entry.view = view
+        return True, old
+
+    def forget(self, key: ObjectKey) -> RequestView | None:
+        """Forget a request that exists no more; return what was known."""
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return None
+        _count(entry.state, -1)
+        self._pending.discard(key)
+        secret = _secret_of(entry.view)
+        self._by_secret[secret].discard(key)
+        if not self._by_secret[secret]:
+            del self._by_secret[secret]
+        self._per_namespace[key.namespace] -= 1
+        if not self._per_namespace[key.namespace]:
+            del self._per_namespace[key.namespace]
+        return entry.view
+
+    def has_namespace(self, namespace: str) -> bool:
+        """Return whether a namespace has requests."""
+        return namespace in self._per_namespace
+
+    def with_secret(self, secret: ObjectKey) -> Iterable[ObjectKey]:
+        """Return the requests that want a Secret of this name."""
+        return tuple(self._by_secret.get(secret, ()))
+
+    def pending(self) -> Iterable[RequestView]:
+        """Return the requests whose outcome is open: in work, waiting for a retry or for another object."""
+        return [entry.view for key in self._pending if (entry := self._entries.get(key)) is not None]
+
+    def is_pending(self, key: ObjectKey) -> bool:
+        """Return whether a request's outcome is open."""
+        return key in self._pending
+
+    def set_busy(self, key: ObjectKey) -> None:
+        """Note that a request is in work: what changes from now on may be news to it."""
+        self._pending.add(key)
+
+    def set_idle(self, key: ObjectKey) -> None:
+        """Note that a request is in work no more."""
+        entry = self._entries.get(key)
+        if entry is None or not (entry.waiting or entry.attempts):
+            self._pending.discard(key)
+
+    def count_failure(self, key: ObjectKey) -> int:
+        """Return how many attempts have failed in a row, this one included."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return 1
+        entry.attempts += 1
+        return entry.attempts
+
+    def set_waiting(self, key: ObjectKey, *, state: State) -> None:
+        """Note that a request has reported a failure and waits."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.waiting = True
+            _set_state(entry, state)
+
+    def start_over(self, key: ObjectKey) -> None:
+        """Note that something has changed: earlier failures don't count."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.attempts = 0
+
+    def set_done(self, key: ObjectKey) -> None:
+        """Note that a request is as it should be."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.attempts, entry.waiting = 0, False
+            _set_state(entry, State.READY)
+
+
+def _secret_of(view: RequestView) -> ObjectKey:
+    return ObjectKey(view.key.namespace, view.secret_name)
+
+
+def _set_state(entry: _Entry, state: State) -> None:
+    if entry.state is not state:
+        _count(entry.state, -1)
+        _count(state, 1)
+        entry.state = state
+
+
+def _count(state: State | None, step: int) -> None:
+    if state is not None:
+        metrics.REQUESTS.labels(state.value).inc(step)

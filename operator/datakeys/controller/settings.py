@@ -1,0 +1,101 @@
+"""The controller's settings, read once at start. Zone: names and paths, no secrets."""
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set from outside; the variable is ``DATAKEYS_`` and the name in capitals."""
+
+    #: Region in ARNs.
+    cluster_name: str
+    #: Namespace of the release: the Lease, the source of the trust bundle, the controller itself.
+    system_namespace: str
+    #: Base URL of the key service.
+    keyservice_url: str
+    #: CA certificates that the key service's certificate is checked against, PEM; read again when it changes.
+    keyservice_ca_file: Path
+    #: Token of the audience ``keyservice.datakeys.dev``; read again when it changes.
+    token_file: Path
+    #: Own ServiceAccount, the subject of the RoleBinding in every namespace with requests.
+    controller_service_account: str = "datakeys-controller"
+    #: Where /healthz, /readyz and /metrics are served, ``host:port``.
+    health_listen: str = "0.0.0.0:9443"
+    #: Level of this project's own log lines; frameworks stay at INFO, because below it they print bodies.
+    log_level: str = "INFO"
+    #: How many requests are reconciled at the same time.
+    concurrency: int = 32
+    #: False only with one replica, in development.
+    leader_election: bool = True
+    #: Who holds the Lease; must differ between replicas.
+    identity: str = ""
+    #: How long a Lease counts after its last renewal, in seconds.
+    lease_seconds: int = 15
+    #: How long a leader tries to renew before it gives up and exits, in seconds.
+    renew_deadline_seconds: int = 10
+    #: Pause between two attempts to take or renew the Lease, in seconds.
+    lease_retry_seconds: int = 2
+    #: Sustained rate of Events; what is above is dropped and counted, so that a mass apply isn't doubled.
+    events_per_second: int = 10
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings.
+
+        Raises:
+            ValueError: A variable is missing or malformed; the text names it.
+        """
+        system_namespace = _required(environ, "DATAKEYS_SYSTEM_NAMESPACE")
+        return cls(
+            cluster_name=_required(environ, "DATAKEYS_CLUSTER_NAME"),
+            system_namespace=system_namespace,
+            keyservice_url=environ.get("DATAKEYS_KEYSERVICE_URL")
+            or f"https://datakeys-keyservice.{system_namespace}.svc:443",
+            keyservice_ca_file=Path(
+                environ.get("DATAKEYS_KEYSERVICE_CA_FILE", "/var/run/datakeys/trust/ca.crt")
+            ),
+            token_file=Path(environ.get("DATAKEYS_TOKEN_FILE", "/var/run/datakeys/token/token")),
+            controller_service_account=environ.get(
+                "DATAKEYS_CONTROLLER_SERVICE_ACCOUNT", cls.controller_service_account
+            ),
+            health_listen=environ.get("DATAKEYS_HEALTH_LISTEN", cls.health_listen),
+            log_level=environ.get("DATAKEYS_LOG_LEVEL", cls.log_level).upper(),
+            concurrency=_positive(environ, "DATAKEYS_CONCURRENCY", cls.concurrency),
+            leader_election=_flag(environ, "DATAKEYS_LEADER_ELECTION", default=cls.leader_election),
+            identity=environ.get("DATAKEYS_IDENTITY") or socket.gethostname(),
+            lease_seconds=_positive(environ, "DATAKEYS_LEASE_SECONDS", cls.lease_seconds),
+            renew_deadline_seconds=_positive(
+                environ, "DATAKEYS_RENEW_DEADLINE_SECONDS", cls.renew_deadline_seconds
+            ),
+            lease_retry_seconds=_positive(environ, "DATAKEYS_LEASE_RETRY_SECONDS", cls.lease_retry_seconds),
+            events_per_second=_positive(environ, "DATAKEYS_EVENTS_PER_SECOND", cls.events_per_second),
+        )
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name, "")
+    if not value:
+        raise ValueError(f"environment variable {name} must be set")
+    return value
+
+
+def _positive(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"environment variable {name} must be a positive integer")
+    return int(text)
+
+
+def _flag(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = environ.get(name)
+    if text is None:
+        return default
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"environment variable {name} must be true or false")
+    return text.lower() == "true"
