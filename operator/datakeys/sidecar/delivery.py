@@ -1,0 +1,137 @@
+"""Where a data key lies: one file per request in the pod's memory-backed volume.
+
+Zone: the volume holds this pod's plaintext, this process only descriptors of it. The child writes the bytes,
+the kernel moves them; nothing here reads them. With delivery ``socket`` the file has no name from the start,
+so it ends with the process.
+"""
+
+# pathlib costs more memory and start time than this module does.
+# ruff: noqa: PTH104, PTH108, PTH123
+
+import os
+import stat
+
+_ZEROS = bytes(4096)
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
+
+
+class Slot:
+    """A place for one data key: empty, being written by the child, or delivered."""
+
+    __slots__ = ("directory", "fd", "name", "named", "ready", "size")
+
+    def __init__(self, directory: str, name: str, *, named: bool) -> None:
+        self.directory = directory
+        self.name = name
+        self.named = named
+        self.fd = -1
+        self.size = 0
+        self.ready = False
+
+    @property
+    def path(self) -> str:
+        """Return the path the app reads."""
+        return f"{self.directory}/{self.name}"
+
+    @property
+    def _temporary_path(self) -> str:
+        # A request name never starts with a dot.
+        return f"{self.directory}/.{self.name}"
+
+    def open(self) -> int:
+        """Make an empty file that its owner alone can read and return its inheritable descriptor."""
+        self.close()
+        _unlink(self._temporary_path)
+        self.fd = os.open(self._temporary_path, _CREATE, 0o400)
+        os.set_inheritable(self.fd, True)  # noqa: FBT003 - takes it by position only
+        if not self.named:
+            _unlink(self._temporary_path)
+        return self.fd
+
+    def publish(self) -> bool:
+        """Show the written file to the app in one step; return False if the child wrote nothing."""
+        self.size = os.fstat(self.fd).st_size
+        if not self.size:
+            return False
+        os.set_inheritable(self.fd, False)  # noqa: FBT003
+        if self.named:
+            os.rename(self._temporary_path, self.path)
+        self.ready = True
+        return True
+
+    def close(self) -> None:
+        """Overwrite and drop what was written and not (or no longer) delivered."""
+        if self.fd < 0:
+            return
+        _overwrite(self.fd)
+        if self.named:
+            _unlink(self.path if self.ready else self._temporary_path)
+        os.close(self.fd)
+        self.fd, self.size, self.ready = -1, 0, False
+
+
+def remove_leftovers(directory: str, names: list[str]) -> None:
+    """Overwrite and remove what a killed predecessor of this container has left under these names.
+
+    Called on shutdown only: at start the app may be running, and a new file replaces the old one by rename.
+    """
+    for path in [f"{directory}/{prefix}{name}" for name in names for prefix in ("", ".")]:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.fchmod(fd, 0o600)
+            writable = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC)
+            _overwrite(writable)
+            os.close(writable)
+        os.close(fd)
+        _unlink(path)
+
+
+def is_memory_backed(directory: str, mounts: str) -> bool:
+    """Return whether a folder lies on a tmpfs.
+
+    Args:
+        directory: Absolute path without symbolic links.
+        mounts: Text of ``/proc/self/mounts``. Source: proc(5).
+    """
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:  # noqa: PLR2004
+            continue
+        point = fields[1].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+        covers = point in ("/", directory) or directory.startswith(point + "/")
+        # Of two mounts at one place the later one is on top.
+        if covers and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind == "tmpfs"
+
+
+def check_directory(directory: str) -> None:
+    """Check that plaintext put here stays in memory.
+
+    Raises:
+        ValueError: The folder isn't on a tmpfs, or this user can't write to it.
+    """
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+        mounts = file.read()
+    if not is_memory_backed(os.path.realpath(directory), mounts):
+        raise ValueError(f"{directory} is not a memory-backed volume (tmpfs)")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ValueError(f"user {os.getuid()} can't write to {directory}")
+
+
+def _overwrite(fd: int) -> None:
+    size = os.fstat(fd).st_size
+    offset = 0
+    while offset < size:
+        offset += os.pwrite(fd, _ZEROS[: size - offset], offset)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return

@@ -1,0 +1,30 @@
+"""What keeps plaintext out of dumps and off disks. Zone: no secrets pass through here.
+
+The resident process never holds plaintext: the child writes it straight into a memory-backed file whose
+descriptor it inherits, and delivery by socket uses ``sendfile``. So only the short-lived child needs memory
+locks and a ban on ptrace, and it can pay for ``ctypes`` (0.7 MiB, which the resident process saves).
+"""
+
+import os
+import resource
+
+_PR_SET_DUMPABLE = 4
+#: MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT: only pages that are used count against the memory limit.
+_MCL_USED_PAGES = 1 | 2 | 4
+
+
+def forbid_core_dumps() -> None:
+    """Set the core limit to 0 for this process and its children, and make new files private."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
+
+
+def lock_down_child() -> None:
+    """Make this process undumpable and untraceable, and lock its memory where the limit allows it."""
+    import ctypes  # noqa: PLC0415 - only the child pays for it
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    # Under a finite limit a later allocation would fail instead of the lock.
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
+        libc.mlockall(_MCL_USED_PAGES)

@@ -1,0 +1,65 @@
+"""A single-threaded event loop over poll(2): descriptors with a handler each, and a wake-up by signals.
+
+Zone: no secrets. ``selectors`` isn't used only because it adds an import; ``asyncio`` costs 8 MiB.
+"""
+
+import os
+import select
+import signal
+import time
+
+READABLE = select.POLLIN
+WRITABLE = select.POLLOUT
+
+
+class Handler:
+    """Something that waits for a descriptor."""
+
+    __slots__ = ()
+
+    def handle(self) -> None:
+        """Do what can be done without blocking."""
+        raise NotImplementedError
+
+
+class Reactor:
+    """Waits for descriptors, for a deadline, or for a signal to stop."""
+
+    __slots__ = ("_handlers", "_poll", "_wakeup_fd", "stopping")
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._handlers: dict[int, Handler] = {}
+        self._wakeup_fd = -1
+        self.stopping = False
+
+    def catch_signals(self) -> None:
+        """Make SIGTERM and SIGINT end the loop: PID 1 has no default action for them."""
+        self._wakeup_fd, write_fd = os.pipe()
+        os.set_blocking(self._wakeup_fd, False)
+        os.set_blocking(write_fd, False)
+        signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self._poll.register(self._wakeup_fd, READABLE)
+
+    def _stop(self, *_: object) -> None:
+        self.stopping = True
+
+    def add(self, fd: int, events: int, handler: Handler) -> None:
+        """Watch a descriptor, or change what is watched of it."""
+        self._handlers[fd] = handler
+        self._poll.register(fd, events)
+
+    def remove(self, fd: int) -> None:
+        """Stop watching a descriptor; to be called before it is closed."""
+        if self._handlers.pop(fd, None):
+            self._poll.unregister(fd)
+
+    def step(self, deadline: float | None) -> None:
+        """Wait for at most one round of events, or until ``deadline`` (monotonic seconds; None: for ever)."""
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1
+        for fd, _ in self._poll.poll(timeout):
+            handler = self._handlers.get(fd)
+            if handler:
+                handler.handle()

@@ -1,0 +1,162 @@
+"""The resident process: asks until every data key is delivered, then waits for SIGTERM and cleans up.
+
+Zone: names, codes and descriptors; no plaintext is ever in this process's memory (see ``hygiene``).
+"""
+
+import os
+import sys
+import time
+
+from datakeys.sidecar.child import Child, Outcome
+from datakeys.sidecar.delivery import Slot, check_directory, remove_leftovers
+from datakeys.sidecar.events import ERROR, WARNING, EventLog
+from datakeys.sidecar.hygiene import forbid_core_dumps
+from datakeys.sidecar.reactor import READABLE, Handler, Reactor
+from datakeys.sidecar.retry import OK, WAIT, decide_delay
+from datakeys.sidecar.settings import DELIVERY_SOCKET, Settings, read_settings
+
+
+class Pending:
+    """A data key that isn't delivered yet."""
+
+    __slots__ = ("attempt", "code", "due", "slot")
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self.due = 0.0
+        self.attempt = 0
+        self.code = ""
+
+
+class Resident(Handler):
+    """Runs one child at a time for all data keys that are due."""
+
+    __slots__ = ("_child", "_log", "_pending", "_reactor", "_settings", "_started", "slots")
+
+    def __init__(self, settings: Settings, reactor: Reactor, log: EventLog) -> None:
+        named = settings.delivery != DELIVERY_SOCKET
+        self.slots = [Slot(settings.keys_directory, name, named=named) for name in settings.requests]
+        self._settings = settings
+        self._reactor = reactor
+        self._log = log
+        self._pending = [Pending(slot) for slot in self.slots]
+        self._child: Child | None = None
+        self._started = time.monotonic()
+
+    def advance(self, now: float) -> float | None:
+        """Start or end the child as time demands; return the next deadline (monotonic), None for never."""
+        if self._child and self._child.deadline <= now:
+            self._finish_child()
+        if not self._child:
+            self._start_child(now)
+        if self._child:
+            return self._child.deadline
+        return min((pending.due for pending in self._pending), default=None)
+
+    def handle(self) -> None:
+        """Take what the child reports."""
+        if self._child and self._child.read():
+            self._finish_child()
+
+    def close(self) -> None:
+        """End the child; overwrite and remove every data key."""
+        if self._child:
+            self._reactor.remove(self._child.report_fd)
+            self._child.finish()
+            self._child = None
+        for slot in self.slots:
+            slot.close()
+        remove_leftovers(self._settings.keys_directory, self._settings.requests)
+
+    def _start_child(self, now: float) -> None:
+        due = []
+        for pending in self._pending:
+            if pending.due > now:
+                continue
+            missing = self._find_missing_input(pending.slot.name)
+            if missing:
+                self._postpone(pending, WAIT, "MissingInput", f"waits for {missing}")
+            else:
+                due.append(pending.slot)
+        if due:
+            self._child = Child(self._settings, due, now=now)
+            self._reactor.add(self._child.report_fd, READABLE, self)
+
+    def _find_missing_input(self, name: str) -> str:
+        """Return the path that isn't there yet, or "": a child would only find out at a higher price."""
+        settings = self._settings
+        for path in (f"{settings.encrypted_directory}/{name}", settings.token_file, settings.ca_file):
+            if not os.access(path, os.R_OK):
+                return path
+        return ""
+
+    def _finish_child(self) -> None:
+        child, self._child = self._child, None
+        if child:
+            self._reactor.remove(child.report_fd)
+            for outcome in child.finish():
+                self._take(outcome)
+
+    def _take(self, outcome: Outcome) -> None:
+        pending = next(one for one in self._pending if one.slot.name == outcome.name)
+        if outcome.kind == OK and pending.slot.publish():
+            self._pending.remove(pending)
+            elapsed = int((time.monotonic() - self._started) * 1000)
+            self._log.write("delivered", request=outcome.name, milliseconds=elapsed)
+            return
+        pending.slot.close()
+        self._postpone(pending, outcome.kind, outcome.code or "NoReport", outcome.next_step)
+
+    def _postpone(self, pending: Pending, kind: str, code: str, next_step: str) -> None:
+        if code != pending.code:
+            pending.code, pending.attempt = code, 0
+            self._log.write(
+                "waiting" if kind == WAIT else "decrypt_failed",
+                WARNING,
+                request=pending.slot.name,
+                code=code,
+                retry=kind,
+                next=next_step,
+            )
+        pending.attempt += 1
+        delay = decide_delay(kind, pending.attempt, jitter=os.urandom(1)[0] / 255)
+        pending.due = time.monotonic() + delay
+
+
+def serve(settings: Settings, reactor: Reactor, log: EventLog) -> None:
+    """Deliver all data keys and keep them until the reactor is told to stop."""
+    resident = Resident(settings, reactor, log)
+    server = None
+    try:
+        if settings.delivery == DELIVERY_SOCKET:
+            # Imported here: delivery by file does without ``socket`` (0.5 MiB).
+            from datakeys.sidecar.socket_server import SocketServer  # noqa: PLC0415
+
+            server = SocketServer(settings.socket_path, resident.slots, reactor)
+        while not reactor.stopping:
+            now = time.monotonic()
+            deadlines = [resident.advance(now), server.expire(now) if server else None]
+            reactor.step(min((one for one in deadlines if one is not None), default=None))
+    finally:
+        if server:
+            server.close()
+        resident.close()
+
+
+def main() -> None:
+    """Run until SIGTERM; exit status 1 if the settings or the volume aren't fit."""
+    forbid_core_dumps()
+    try:
+        settings = read_settings(dict(os.environ))
+        check_directory(settings.keys_directory)
+    except ValueError as error:
+        EventLog(ERROR).write("refused", ERROR, reason=str(error))
+        sys.exit(1)
+    log = EventLog(settings.log_level)
+    reactor = Reactor()
+    reactor.catch_signals()
+    log.write("started", requests=len(settings.requests), delivery=settings.delivery)
+    serve(settings, reactor, log)
+    log.write("stopped")
+    # Skips the interpreter's clean-up: everything is removed already.
+    os._exit(0)

@@ -1,0 +1,161 @@
+"""Delivery over a Unix socket: serves data keys to processes of the same user.
+
+Zone: sends this pod's plaintext with ``sendfile``, from file to socket inside the kernel; holds none of it.
+"""
+
+# pathlib costs more memory and start time than this module does.
+# ruff: noqa: PTH101, PTH108
+
+import os
+import socket
+import stat
+import sys
+import time
+
+from datakeys.sidecar.delivery import Slot
+from datakeys.sidecar.http_protocol import MAX_HEAD_BYTES, build_head, decide_target, is_complete, parse_head
+from datakeys.sidecar.reactor import READABLE, WRITABLE, Handler, Reactor
+
+#: More clients wait in the kernel's queue.
+MAX_CONNECTIONS = 16
+_BACKLOG = 64
+#: A client gets this long for its request, and again for taking the response.
+CLIENT_SECONDS = 5.0
+#: struct ucred: pid, uid, gid, 4 bytes each. Source: unix(7), SO_PEERCRED.
+_UCRED_BYTES = 12
+
+
+class Connection(Handler):
+    """One client: reads a head, sends one response."""
+
+    __slots__ = ("_head", "_offset", "_output", "_server", "_slot", "deadline", "socket")
+
+    def __init__(self, server: "SocketServer", connection: socket.socket) -> None:
+        self.socket = connection
+        self.deadline = time.monotonic() + CLIENT_SECONDS
+        self._server = server
+        self._head = b""
+        self._output = b""
+        self._slot: Slot | None = None
+        self._offset = 0
+
+    def handle(self) -> None:
+        """Read on or send on; a client that goes away is no event."""
+        try:
+            done = self._send() if self._output or self._slot else self._receive()
+        except BlockingIOError:
+            return
+        except OSError:
+            done = True
+        if done:
+            self._server.drop(self)
+
+    def expire(self) -> None:
+        """Answer a slow request with 408 and end; end a slow response."""
+        if not self._output and not self._slot:
+            try:
+                self.socket.send(build_head(408, 0))
+            except OSError:
+                self._head = b""  # it went away: nobody to answer
+        self._server.drop(self)
+
+    def _receive(self) -> bool:
+        chunk = self.socket.recv(MAX_HEAD_BYTES)
+        self._head += chunk
+        if is_complete(self._head):
+            return self._answer(*parse_head(self._head))
+        if chunk and len(self._head) < MAX_HEAD_BYTES:
+            return False
+        return self._answer(400, "") if self._head else True
+
+    def _answer(self, status: int, path: str) -> bool:
+        slots = self._server.slots
+        name = ""
+        if path:
+            status, name = decide_target(path, {slot.name: slot.ready for slot in slots})
+        self._slot = next((slot for slot in slots if slot.name == name), None)
+        self._output = build_head(status, self._slot.size if self._slot else 0)
+        self.deadline = time.monotonic() + CLIENT_SECONDS
+        self._server.wait_writable(self)
+        return self._send()
+
+    def _send(self) -> bool:
+        while self._output:
+            self._output = self._output[self.socket.send(self._output) :]
+        slot = self._slot
+        while slot and self._offset < slot.size:
+            self._offset += os.sendfile(self.socket.fileno(), slot.fd, self._offset, slot.size - self._offset)
+        return True
+
+
+class SocketServer(Handler):
+    """Listens on one path and keeps the clients."""
+
+    __slots__ = ("_connections", "_listener", "_path", "_reactor", "slots")
+
+    def __init__(self, path: str, slots: list[Slot], reactor: Reactor) -> None:
+        self.slots = slots
+        self._path = path
+        self._reactor = reactor
+        self._connections: list[Connection] = []
+        _remove_socket(path)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._listener.bind(path)
+        os.chmod(path, 0o600)
+        self._listener.listen(_BACKLOG)
+        reactor.add(self._listener.fileno(), READABLE, self)
+
+    def handle(self) -> None:
+        """Accept one client, if it runs as this user."""
+        try:
+            client, _ = self._listener.accept()
+        except OSError:
+            return
+        client.settimeout(0)
+        if read_peer_uid(client) != os.getuid():
+            client.close()
+            return
+        connection = Connection(self, client)
+        self._connections.append(connection)
+        self._reactor.add(client.fileno(), READABLE, connection)
+        if len(self._connections) >= MAX_CONNECTIONS:
+            self._reactor.remove(self._listener.fileno())
+
+    def wait_writable(self, connection: Connection) -> None:
+        """Wake the connection when its client takes more."""
+        self._reactor.add(connection.socket.fileno(), WRITABLE, connection)
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection; another client may come."""
+        self._connections.remove(connection)
+        self._reactor.remove(connection.socket.fileno())
+        connection.socket.close()
+        self._reactor.add(self._listener.fileno(), READABLE, self)
+
+    def expire(self, now: float) -> float | None:
+        """End the clients whose time is over; return the next deadline in monotonic seconds, if any."""
+        for connection in [one for one in self._connections if one.deadline <= now]:
+            connection.expire()
+        return min((one.deadline for one in self._connections), default=None)
+
+    def close(self) -> None:
+        """Close everything and remove the socket."""
+        for connection in list(self._connections):
+            self.drop(connection)
+        self._reactor.remove(self._listener.fileno())
+        self._listener.close()
+        _remove_socket(self._path)
+
+
+def read_peer_uid(client: socket.socket) -> int:
+    """Return the user id of the process at the other end."""
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED_BYTES)
+    return int.from_bytes(credentials[4:8], sys.byteorder)
+
+
+def _remove_socket(path: str) -> None:
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+    except FileNotFoundError:
+        return
