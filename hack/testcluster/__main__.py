@@ -30,7 +30,9 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    def cluster_verb(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    def cluster_verb(
+        name: str, run: Callable[[argparse.Namespace], None], text: str
+    ) -> argparse.ArgumentParser:
         added = verb(name, run, text)
         added.add_argument("--name", default="default", help="name of the cluster (default: %(default)s)")
         return added
@@ -42,14 +44,22 @@ def _parser() -> argparse.ArgumentParser:
     tagged.add_argument("--tag", default="dev")
 
     starting = cluster_verb("up", _up, "start a cluster and print the path of its kubeconfig")
-    starting.add_argument("--control-plane-only", action="store_true", help="etcd and kube-apiserver, no pods")
+    starting.add_argument(
+        "--control-plane-only", action="store_true", help="etcd and kube-apiserver, no pods"
+    )
     starting.add_argument("--controller-manager", action="store_true", help="add it to --control-plane-only")
-    loading = cluster_verb("load", lambda a: backend.load(a.tag, a.name), "build images and bring them to the node")
+    loading = cluster_verb(
+        "load", lambda a: backend.load(a.tag, a.name), "build images and bring them to the node"
+    )
     loading.add_argument("--tag", default="dev")
     cluster_verb("down", lambda a: backend.down(a.name), "end a cluster and remove all that it left")
-    hurting = cluster_verb("restart", lambda a: backend.restart(a.component, a.name), "kill -9 and start anew")
+    hurting = cluster_verb(
+        "restart", lambda a: backend.restart(a.component, a.name), "kill -9 and start anew"
+    )
     hurting.add_argument("--component", required=True)
-    cluster_verb("kubeconfig", lambda a: print(backend.path("kubeconfig", a.name)), "print the kubeconfig's path")
+    cluster_verb(
+        "kubeconfig", lambda a: print(backend.path("kubeconfig", a.name)), "print the kubeconfig's path"
+    )
     verb("status", lambda _: _status(), "list the clusters and their components")
     locating = cluster_verb("path", lambda a: print(_path(a.what, a.name)), "print where something is kept")
     locating.add_argument("what", choices=["bin", *backend.PATHS])

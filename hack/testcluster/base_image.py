@@ -14,14 +14,35 @@ from testcluster.progress import TestclusterError, log_tail, say, step
 _SUITE = "bookworm"
 _INCLUDED = "python3,python3-pip,ca-certificates"
 # The builder keeps these, the base does not: a running process needs no installer.
-_PURGED = (
-    "python3-pip python3-setuptools python3-wheel python3-pkg-resources python3-distutils python3-lib2to3 "
-    "apt gpgv debian-archive-keyring adduser e2fsprogs logsave mount"
-).split()
-_REMOVED = (
-    "usr/share/doc usr/share/man usr/share/locale usr/share/info usr/share/lintian usr/share/bash-completion "
-    "var/lib/apt var/cache/apt var/cache/debconf var/cache/ldconfig var/log usr/lib/python3.11/test"
-).split()
+_PURGED = [
+    "python3-pip",
+    "python3-setuptools",
+    "python3-wheel",
+    "python3-pkg-resources",
+    "python3-distutils",
+    "python3-lib2to3",
+    "apt",
+    "gpgv",
+    "debian-archive-keyring",
+    "adduser",
+    "e2fsprogs",
+    "logsave",
+    "mount",
+]
+_REMOVED = [
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "usr/share/lintian",
+    "usr/share/bash-completion",
+    "var/lib/apt",
+    "var/cache/apt",
+    "var/cache/debconf",
+    "var/cache/ldconfig",
+    "var/log",
+    "usr/lib/python3.11/test",
+]
 
 BASE = "localhost/datakeys-python-base:bookworm"
 BUILDER = "localhost/datakeys-python-builder:bookworm"
@@ -80,7 +101,7 @@ def _pack(root: Path, archive: Path) -> Path:
     log = archive.with_suffix(".log")
     excluded = [f"--exclude=./{folder}/*" for folder in ("proc", "sys", "dev", "run", "tmp")]
     _run(["tar", "--numeric-owner", *excluded, "-C", str(root), "-cf", str(archive), "."], log)
-    say(f"{archive.stem} {archive.stat().st_size // 2**20} MiB")
+    say(f"{archive.name.partition('.')[0]} root file system: {archive.stat().st_size // 2**20} MiB")
     return archive
 
 

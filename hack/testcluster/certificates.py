@@ -1,6 +1,6 @@
 """The cluster's certificate authority and the certificates it gives to its components."""
 
-import datetime
+import datetime as dt
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from testcluster.network import ClusterNetwork
 
-_LIFETIME = datetime.timedelta(days=365)
+_LIFETIME = dt.timedelta(days=365)
 _AUTHORITY = "ca"
 _CERTIFICATE_SIGNING = x509.KeyUsage(
     digital_signature=False,
@@ -68,7 +68,12 @@ def issue_all(directory: Path, network: ClusterNetwork, node: str) -> None:
     _write(directory, _AUTHORITY, authority_key, _authority(authority_name, authority_key))
     for identity in identities(network, node):
         key = ec.generate_private_key(ec.SECP256R1())
-        _write(directory, identity.file, key, _certificate(identity, key.public_key(), authority_name, authority_key))
+        _write(
+            directory,
+            identity.file,
+            key,
+            _certificate(identity, key.public_key(), authority_name, authority_key),
+        )
     # RSA, as clusters have it by default: whoever checks tokens in the tests meets the usual RS256.
     token_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     _write_private(directory / "service-account.key", _private_pem(token_key))
@@ -105,14 +110,14 @@ def _certificate(
 def _builder(
     subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey
 ) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_before(now - dt.timedelta(minutes=5))
         .not_valid_after(now + _LIFETIME)
     )
 
@@ -124,7 +129,9 @@ def _name(user: str, group: str = "") -> x509.Name:
     return x509.Name(attributes)
 
 
-def _write(directory: Path, file: str, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+def _write(
+    directory: Path, file: str, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate
+) -> None:
     (directory / f"{file}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     _write_private(directory / f"{file}.key", _private_pem(key))
 

@@ -6,7 +6,10 @@ from testcluster.kubernetes_api import KubernetesApi
 from testcluster.network import ClusterNetwork
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
-_DNS_PORTS = [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]
+_DNS_PORTS = [
+    {"name": "dns", "port": 53, "protocol": "UDP"},
+    {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+]
 
 
 def apply_all(api: KubernetesApi, network: ClusterNetwork) -> None:

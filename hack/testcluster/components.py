@@ -19,7 +19,7 @@ class Component:
 
 
 def build_control_plane(layout: ClusterLayout) -> list[Component]:
-    """etcd and the API server: enough for admission, CRDs and RBAC."""
+    """Etcd and the API server: enough for admission, CRDs and RBAC."""
     return [_etcd(layout), _apiserver(layout)]
 
 

@@ -32,11 +32,12 @@ class KubernetesApi:
         _checked(*self._call("PATCH", path, json.dumps(body), "application/apply-patch+yaml"), path)
 
     def is_ready(self) -> bool:
-        """Whether the API server serves and has done its first work."""
+        """Whether the API server has done its first work and reads from its store."""
         try:
-            return self._call("GET", "/readyz")[0] == http.HTTPStatus.OK
+            answers = [self._call("GET", path)[0] for path in ("/readyz", "/api/v1/namespaces/default")]
         except (OSError, http.client.HTTPException):
             return False
+        return all(status == http.HTTPStatus.OK for status in answers)
 
     def _call(self, method: str, path: str, body: str | None = None, kind: str = "") -> tuple[int, bytes]:
         connection = http.client.HTTPSConnection(

@@ -1,5 +1,7 @@
 """What a node leaves behind when its programs are killed: pods, mounts, control groups, log links."""
 
+import contextlib
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -8,6 +10,7 @@ from testcluster import processes
 from testcluster.layout import ClusterLayout
 from testcluster.progress import TestclusterError
 
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _LOG_LINKS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
 
@@ -16,11 +19,10 @@ def clear(layout: ClusterLayout) -> None:
     """End the pods and remove the mounts; kubelet and containerd must have ended before."""
     groups = _end_pods(layout)
     _unmount_below(layout.directory)
-    for group in groups:
+    for group in sorted(groups, key=lambda group: len(group.parts), reverse=True):
         _remove_control_group(group)
     _remove_links_into(_LOG_LINKS, layout.pod_logs)
-    for result in _CNI_RESULTS.glob(f"{layout.network.namespace}-*"):
-        result.unlink()
+    _remove_records_of_containers(layout)
 
 
 def _end_pods(layout: ClusterLayout) -> set[Path]:
@@ -45,17 +47,17 @@ def _control_groups(pid: int) -> set[Path]:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if "/k8s.io/" in path or path.startswith("/kubepods"):
-            mounted = "unified" if not controllers else controllers.removeprefix("name=")
-            found.add(Path("/sys/fs/cgroup") / mounted / path.lstrip("/"))
-            found.add(Path("/sys/fs/cgroup") / path.lstrip("/"))
+            hierarchy = _CONTROL_GROUPS / (controllers.removeprefix("name=") or "unified")
+            group = (hierarchy if hierarchy.is_dir() else _CONTROL_GROUPS) / path.lstrip("/")
+            found |= {group, group.parent}
     return found
 
 
 def _remove_control_group(group: Path) -> None:
-    try:
+    with contextlib.suppress(
+        OSError
+    ):  # it went with its last process, or another cluster's container is in it
         group.rmdir()
-    except OSError:
-        pass  # it went with its last process, or another cluster's container is in it
 
 
 def _unmount_below(directory: Path) -> None:
@@ -74,6 +76,17 @@ def _mounts_below(directory: Path) -> list[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     points = [line.split()[4].encode().decode("unicode_escape") for line in lines]
     return [point for point in points if point.startswith(f"{directory}{os.sep}")]
+
+
+def _remove_records_of_containers(layout: ClusterLayout) -> None:
+    """Remove the shims' sockets and CNI's results: both programs keep them at fixed places of the machine."""
+    for container in (layout.directory / "containerd/state/io.containerd.runtime.v2.task/k8s.io").glob("*"):
+        bootstrap = container / "bootstrap.json"
+        if bootstrap.exists():
+            address = json.loads(bootstrap.read_text())["address"]
+            Path(address.removeprefix("unix://")).unlink(missing_ok=True)
+        for result in _CNI_RESULTS.glob(f"*-{container.name}-*"):
+            result.unlink()
 
 
 def _remove_links_into(folder: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
-"""Starts and ends long-running programs. A program is only ended while its pid still means the same process."""
+"""Starts and ends long-running programs, and ends one only while its pid still means the same process."""
 
+import contextlib
 import json
 import os
 import signal
@@ -24,7 +25,9 @@ class Daemon:
     environment: Mapping[str, str]
 
 
-def start(directory: Path, name: str, command: Iterable[str], environment: Mapping[str, str] | None = None) -> Daemon:
+def start(
+    directory: Path, name: str, command: Iterable[str], environment: Mapping[str, str] | None = None
+) -> Daemon:
     """Start a program in the background, its output appended to `logs/<name>.log`, and record it.
 
     A shell in between makes it a child of init, so that neither the caller's end nor its exit code
@@ -54,7 +57,9 @@ def restart(directory: Path, name: str) -> Daemon:
     """Kill a recorded program with SIGKILL, wait for its end and start the same command again."""
     daemon = recorded(directory).get(name)
     if daemon is None:
-        raise TestclusterError(f"{name} is not a program of this cluster; there are {sorted(recorded(directory))}")
+        raise TestclusterError(
+            f"{name} is not a program of this cluster; there are {sorted(recorded(directory))}"
+        )
     end([daemon])
     return start(directory, name, daemon.command, daemon.environment)
 
@@ -137,15 +142,15 @@ def wait_gone(processes: Iterable[tuple[int, int]], within_seconds: float = 20) 
     deadline = time.monotonic() + within_seconds
     while waiting := [(pid, ticks) for pid, ticks in waiting if start_ticks(pid) == ticks]:
         if time.monotonic() > deadline:
-            raise TestclusterError(f"still alive {within_seconds} s after SIGKILL: {[pid for pid, _ in waiting]}")
+            raise TestclusterError(
+                f"still alive {within_seconds} s after SIGKILL: {[pid for pid, _ in waiting]}"
+            )
         time.sleep(0.02)
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):  # it may end by itself between the look and the signal
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it ended by itself between the look and the signal
 
 
 def _record(directory: Path, name: str) -> Path:

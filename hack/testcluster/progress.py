@@ -39,7 +39,9 @@ def log_tail(log: Path, lines: int = 15) -> str:
     return "\n".join(f"    {line[:300]}" for line in text) + f"\n    (from {log})"
 
 
-def wait_until(what: str, holds: Callable[[], bool], within_seconds: float, otherwise: Callable[[], str]) -> None:
+def wait_until(
+    what: str, holds: Callable[[], bool], within_seconds: float, otherwise: Callable[[], str]
+) -> None:
     """Poll until a condition holds.
 
     Raises:

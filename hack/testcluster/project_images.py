@@ -7,7 +7,7 @@ from pathlib import Path
 
 from testcluster import base_image, image_builder
 from testcluster.locations import IMAGE_RECIPES, TREE, cache_root
-from testcluster.progress import say, step
+from testcluster.progress import TestclusterError, say, step
 
 ROOMS = ("controller", "webhook", "keyservice", "sidecar")
 _KEPT_ARCHIVES = 3
@@ -70,11 +70,19 @@ def _image_of_room(room: str) -> ProjectImage:
 
 
 def _build(image: ProjectImage, tag: str) -> None:
+    """Build an image.
+
+    Raises:
+        TestclusterError: Its inputs changed meanwhile, so nobody knows what is in it.
+    """
     archive = image.archive(tag)
     bases = {"BASE_IMAGE": base_image.BASE, "BUILDER_IMAGE": base_image.BUILDER}
     image_builder.build_archive(
         image.dockerfile, TREE, image.reference(tag), archive, target=image.target, build_arguments=bases
     )
+    if image.archive(tag) != archive:
+        archive.unlink()
+        raise TestclusterError(f"the files of {image.name} changed during its build: build it again")
     earlier = sorted(archive.parent.glob(f"{tag}-*.tar"), key=lambda file: file.stat().st_mtime)
     for old in earlier[:-_KEPT_ARCHIVES]:
         old.unlink()
@@ -85,4 +93,6 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
         if path.is_file():
             yield path
         elif path.is_dir():
-            yield from (file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+            yield from (
+                file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts
+            )

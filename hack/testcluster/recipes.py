@@ -40,7 +40,9 @@ class Binary:
         if self.group == "k8s":
             major, minor, _ = self.version.removeprefix("v").split(".")
             prefix = "-X k8s.io/component-base/version"
-            flags += f" {prefix}.gitVersion={self.version} {prefix}.gitMajor={major} {prefix}.gitMinor={minor}"
+            flags += (
+                f" {prefix}.gitVersion={self.version} {prefix}.gitMajor={major} {prefix}.gitMinor={minor}"
+            )
         return flags
 
 
