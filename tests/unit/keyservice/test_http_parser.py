@@ -1,11 +1,12 @@
 """Framing, limits and smuggling guards, on bytes alone."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from datakeys.keyservice.server import http_responses as responses
 from datakeys.keyservice.server.http_messages import HttpLimits, HttpRequest
 from datakeys.keyservice.server.http_parser import SINGLE_HEADERS, RequestParser
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 LIMITS = HttpLimits(max_header_bytes=256, max_body_bytes=64)
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: kms\r\n\r\n"
@@ -267,7 +268,11 @@ CHUNKED = st.builds(
     st.lists(st.binary(max_size=20), max_size=5),
 )
 NOISE = st.sampled_from(
-    [*[build_post(headers, b"abc") for headers in SMUGGLING.values()], build_post(b"Connection: close\r\n"), b"\r\n"]
+    [
+        *[build_post(headers, b"abc") for headers in SMUGGLING.values()],
+        build_post(b"Connection: close\r\n"),
+        b"\r\n",
+    ]
 )
 STREAMS = st.lists(st.one_of(PLAIN, CHUNKED, NOISE), min_size=1, max_size=4).map(b"".join)
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from datakeys.keyservice.server import http_responses as responses
 from datakeys.keyservice.server.http_messages import HttpLimits, HttpRequest, HttpResponse
 
@@ -97,7 +98,7 @@ def test_repr_shows_neither_body_nor_headers() -> None:
 def test_limit_that_is_no_limit_is_refused(name: str, value: int) -> None:
     """No guard can be switched off by a zero."""
     with pytest.raises(ValueError, match=name):
-        HttpLimits(**{name: value})  # type: ignore[arg-type]
+        HttpLimits(**{name: value})
 
 
 def test_requests_per_connection_may_be_unlimited() -> None:
