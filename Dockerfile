@@ -46,10 +46,10 @@ COPY operator/datakeys/contract /opt/datakeys-app/datakeys/contract
 COPY operator/datakeys/sidecar /opt/datakeys-app/datakeys/sidecar
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/datakeys-app
 
-# Bytecode is made above because the root file system is read-only where these images run.
+# Bytecode is made above because the root file system is read-only where these images run. The code
+# belongs to root, and nothing is imported from the working directory, which a Pod may choose.
 FROM ${BASE_IMAGE} AS runtime
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPATH=/opt/datakeys-app
-WORKDIR /opt/datakeys-app
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 PYTHONPATH=/opt/datakeys-app
 USER 65532:65532
 
 FROM runtime AS controller
