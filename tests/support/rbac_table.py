@@ -15,10 +15,12 @@ CLUSTER: Final = "cluster"
 SYSTEM_NAMESPACE: Final = "system namespace"
 NAMESPACES_WITH_REQUESTS: Final = "namespaces with requests"
 AGGREGATED: Final = "aggregated"
+#: In place of an API group: the row is about URLs of the API server.
+URLS: Final = "-"
 
 
 class Permission(NamedTuple):
-    """One verb on one resource. URLs of the API server are resources of the group "-"."""
+    """One verb on one resource. URLs of the API server are resources of the group URLS."""
 
     api_group: str
     resource: str
@@ -69,7 +71,7 @@ def _parse_row(subject: str, cells: list[str]) -> Row:
     rule = {
         "apiGroups": ["" if group == "core" else group],
         "resources": _words(resources),
-        "resourceNames": [] if names in {"*", "-"} else _words(names),
+        "resourceNames": [] if names in {"*", URLS} else _words(names),
         "verbs": _words(verbs),
     }
     return Row(subject, scope, frozenset(flatten([rule])), why)
@@ -85,7 +87,7 @@ def flatten(rules: Iterable[Mapping[str, Any]]) -> set[Permission]:
     for rule in rules:
         for verb in rule["verbs"]:
             for url in rule.get("nonResourceURLs") or []:
-                permissions.add(Permission("-", url, "*", verb))
+                permissions.add(Permission(URLS, url, "*", verb))
             for group in rule.get("apiGroups") or []:
                 for resource in rule.get("resources") or []:
                     for name in rule.get("resourceNames") or ["*"]:
