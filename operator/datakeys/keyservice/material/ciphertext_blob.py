@@ -1,0 +1,79 @@
+"""The ciphertext blob, format version 1: pure bytes in, parts out.
+
+Zone: ciphertext. Clients must not parse it; everything but the encrypted part is authenticated as AAD.
+
+    offset  bytes  part
+    0       1      format version, 1
+    1       16     key id (UUID)
+    17      32     key material id
+    49      16     nonce: derives the key of this one encryption
+    65      12     IV
+    77      n+16   ciphertext and tag
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from datakeys.contract.encrypted_data_key import MAX_CIPHERTEXT_BYTES
+from datakeys.contract.errors import InvalidCiphertextError
+
+BLOB_FORMAT_V1: Final = 1
+NONCE_BYTES: Final = 16
+IV_BYTES: Final = 12
+TAG_BYTES: Final = 16
+NONCE_START: Final = 49
+IV_START: Final = 65
+HEADER_BYTES: Final = 77
+MIN_BLOB_BYTES: Final = HEADER_BYTES + 1 + TAG_BYTES
+#: Key id, material id and nonce: the context of the key derivation.
+KDF_CONTEXT: Final = slice(1, IV_START)
+
+
+@dataclass(frozen=True, slots=True)
+class CiphertextBlob:
+    """A parsed, not yet authenticated blob.
+
+    Attributes:
+        header: The first 77 bytes.
+        key_id: UUID text of the KMS key.
+        material_id: 64 hex characters.
+        payload: Ciphertext and 16-byte tag.
+    """
+
+    header: bytes
+    key_id: str
+    material_id: str
+    payload: bytes
+
+    @property
+    def iv(self) -> bytes:
+        """Return the 12-byte IV."""
+        return self.header[IV_START:]
+
+
+def build_header_prefix(key_id: str, material_id: str) -> bytes:
+    """Return the first 49 bytes of every blob of one backing key.
+
+    Raises:
+        ValueError: An id isn't hex of the right length.
+    """
+    prefix = bytes([BLOB_FORMAT_V1]) + bytes.fromhex(key_id.replace("-", "")) + bytes.fromhex(material_id)
+    if len(prefix) != NONCE_START:
+        raise ValueError("a key id has 16 bytes, a key material id 32")
+    return prefix
+
+
+def parse_blob(raw: bytes) -> CiphertextBlob:
+    """Split an untrusted blob.
+
+    Args:
+        raw: 94..6144 bytes of format version 1.
+
+    Raises:
+        InvalidCiphertextError: The length or the version is wrong. It has no text, like a failed tag.
+    """
+    if not MIN_BLOB_BYTES <= len(raw) <= MAX_CIPHERTEXT_BYTES or raw[0] != BLOB_FORMAT_V1:
+        raise InvalidCiphertextError
+    digits = raw[1:NONCE_START].hex()
+    key_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"
+    return CiphertextBlob(raw[:HEADER_BYTES], key_id, digits[32:], raw[HEADER_BYTES:])

@@ -1,0 +1,77 @@
+"""The root key: an opaque handle that seals backing keys and authenticates records.
+
+Zone: key material. Nothing here says where the root key comes from; that is the provider's duty.
+"""
+
+import hmac
+from typing import Final, NoReturn
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from datakeys.contract.errors import IntegrityError
+from datakeys.keyservice.material.backing_key import (
+    IV_BYTES,
+    SEAL_NONCE_BYTES,
+    BackingKey,
+    SealBinding,
+    SealedBackingKey,
+)
+from datakeys.keyservice.material.derive import (
+    LABEL_GRANT_TOKEN_MAC,
+    LABEL_RECORD_MAC,
+    LABEL_SEAL,
+    RandomSource,
+    derive_key,
+)
+
+ROOT_KEY_BYTES: Final = 32
+MAC_BYTES: Final = 32
+
+
+class RootKey:
+    """32 bytes that never leave this object; every use has its own derived key."""
+
+    __slots__ = ("_grant_token_mac_key", "_record_mac_key", "_secret")
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != ROOT_KEY_BYTES:
+            raise ValueError("a root key has 32 bytes")
+        self._secret = bytes(secret)
+        self._record_mac_key = derive_key(self._secret, LABEL_RECORD_MAC, b"")
+        self._grant_token_mac_key = derive_key(self._secret, LABEL_GRANT_TOKEN_MAC, b"")
+
+    def seal(self, key: BackingKey, binding: SealBinding, random: RandomSource) -> SealedBackingKey:
+        """Wrap a backing key with AES-256-GCM under a key derived from the root key and a fresh nonce.
+
+        Source: NIST SP 800-38D (GCM, random 96-bit IV).
+        """
+        nonce, iv = random(SEAL_NONCE_BYTES), random(IV_BYTES)
+        cipher = AESGCM(derive_key(self._secret, LABEL_SEAL, nonce))
+        return SealedBackingKey(nonce, iv, cipher.encrypt(iv, key.reveal(), binding.to_aad()))
+
+    def unseal(self, sealed: SealedBackingKey, binding: SealBinding) -> BackingKey:
+        """Unwrap a backing key.
+
+        Raises:
+            IntegrityError: Another root key, another binding, or edited bytes.
+        """
+        cipher = AESGCM(derive_key(self._secret, LABEL_SEAL, sealed.nonce))
+        try:
+            return BackingKey(cipher.decrypt(sealed.iv, sealed.wrapped, binding.to_aad()))
+        except InvalidTag:
+            raise IntegrityError("sealed key material doesn't belong to its record") from None
+
+    def mac_record(self, message: bytes) -> bytes:
+        """Return the 32-byte HMAC-SHA-256 of a stored record."""
+        return hmac.digest(self._record_mac_key, message, "sha256")
+
+    def mac_grant_token(self, message: bytes) -> bytes:
+        """Return the 32-byte HMAC-SHA-256 of a grant token's content."""
+        return hmac.digest(self._grant_token_mac_key, message, "sha256")
+
+    def __repr__(self) -> str:
+        return "RootKey(hidden)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a root key can't be pickled or copied")
