@@ -1,0 +1,147 @@
+"""A store that lives in memory: for tests and for a local mode.
+
+Zone: sealed material only.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from datakeys.contract.errors import AlreadyExistsError, InvalidGrantIdError, NotFoundError
+from datakeys.keyservice.store.index import RecordIndex
+from datakeys.keyservice.store.interface import AliasChange, KeyChange
+from datakeys.keyservice.store.records import AliasRecord, GrantRecord, KeyRecord
+
+
+class MemoryStore:
+    """Implements `KeyStore`; every write holds the index's lock."""
+
+    def __init__(self) -> None:
+        self.index: Final = RecordIndex()
+
+    def find_key(self, key_id: str) -> KeyRecord | None:
+        """Return a key, or None."""
+        return self.index.find_key(key_id)
+
+    def refresh_key(self, key_id: str) -> KeyRecord | None:
+        """Return a key, or None: memory is all there is."""
+        return self.index.find_key(key_id)
+
+    def find_alias(self, account: str, name: str) -> AliasRecord | None:
+        """Return an alias, or None."""
+        return self.index.find_alias(account, name)
+
+    def find_grant(self, key_id: str, grant_id: str) -> GrantRecord | None:
+        """Return a grant, or None."""
+        return self.index.find_grant(key_id, grant_id)
+
+    def list_aliases(self, account: str) -> Sequence[AliasRecord]:
+        """Return an account's aliases."""
+        return self.index.list_aliases(account)
+
+    def list_grants(self, key_id: str) -> Sequence[GrantRecord]:
+        """Return a key's grants."""
+        return self.index.list_grants(key_id)
+
+    def count_keys(self, account: str) -> int:
+        """Return how many keys an account has."""
+        return self.index.count_keys(account)
+
+    def list_deletions(self) -> Sequence[KeyRecord]:
+        """Return all keys that are pending deletion."""
+        return self.index.list_deletions()
+
+    def create_key(self, record: KeyRecord) -> KeyRecord:
+        """Create a key, or return the one of the same object."""
+        with self.index.lock:
+            if record.object_name:
+                existing = self.index.find_key_by_object(record.account, record.object_name)
+                if existing is not None:
+                    return existing
+            self.index.put(record)
+            return record
+
+    def update_key(self, key_id: str, change: KeyChange) -> KeyRecord:
+        """Change a key.
+
+        Raises:
+            NotFoundError: No such key.
+        """
+        with self.index.lock:
+            record = self.index.find_key(key_id)
+            if record is None:
+                raise NotFoundError(f"Key '{key_id}' does not exist")
+            changed = change(record)
+            self.index.put(changed)
+            return changed
+
+    def destroy_key(self, key_id: str, condition: Callable[[KeyRecord], bool]) -> bool:
+        """Delete a key, its aliases and its grants."""
+        with self.index.lock:
+            record = self.index.find_key(key_id)
+            if record is None or not condition(record):
+                return False
+            for alias in self.index.list_aliases(record.account):
+                if alias.key_id == key_id:
+                    self.index.drop(alias)
+            for grant in self.index.list_grants(key_id):
+                self.index.drop(grant)
+            self.index.drop(record)
+            return True
+
+    def create_alias(self, record: AliasRecord) -> AliasRecord:
+        """Create an alias.
+
+        Raises:
+            AlreadyExistsError: The name is taken.
+        """
+        with self.index.lock:
+            if self.index.find_alias(record.account, record.name) is not None:
+                raise AlreadyExistsError(f"An alias with the name {record.name} already exists")
+            self.index.put(record)
+            return record
+
+    def update_alias(self, account: str, name: str, change: AliasChange) -> AliasRecord:
+        """Change an alias.
+
+        Raises:
+            NotFoundError: No such alias.
+        """
+        with self.index.lock:
+            changed = change(self._existing_alias(account, name))
+            self.index.put(changed)
+            return changed
+
+    def delete_alias(self, account: str, name: str) -> None:
+        """Delete an alias.
+
+        Raises:
+            NotFoundError: No such alias.
+        """
+        with self.index.lock:
+            self.index.drop(self._existing_alias(account, name))
+
+    def create_grant(self, record: GrantRecord) -> GrantRecord:
+        """Create a grant, or return the one with the same id."""
+        with self.index.lock:
+            existing = self.index.find_grant(record.key_id, record.grant_id)
+            if existing is None:
+                self.index.put(record)
+            return existing or record
+
+    def delete_grant(self, key_id: str, grant_id: str) -> None:
+        """Delete a grant.
+
+        Raises:
+            InvalidGrantIdError: No such grant.
+        """
+        with self.index.lock:
+            existing = self.index.find_grant(key_id, grant_id)
+            if existing is None:
+                raise InvalidGrantIdError(f"Grant ID {grant_id} not found")
+            self.index.drop(existing)
+
+    def _existing_alias(self, account: str, name: str) -> AliasRecord:
+        existing = self.index.find_alias(account, name)
+        if existing is None:
+            raise NotFoundError(f"Alias {name} is not found.")
+        return existing

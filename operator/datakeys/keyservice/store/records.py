@@ -1,0 +1,229 @@
+"""What the key service remembers: keys with sealed material, aliases, grants. Pure, to and from JSON.
+
+Zone: sealed material only. No I/O, no clock: times are arguments, in seconds since the epoch.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from datakeys.contract.key_types import KeyOrigin, KeySpec, KeyState, KeyUsage
+
+RECORD_FORMAT_V1: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MaterialRecord:
+    """One version of a key's material.
+
+    Attributes:
+        material_id: 64 lower-case hex characters.
+        sealed: 77 bytes, see `SealedBackingKey`.
+        created_at: Seconds since the epoch.
+    """
+
+    material_id: str
+    sealed: bytes = field(repr=False)
+    created_at: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "materialId": self.material_id,
+            "sealed": base64.b64encode(self.sealed).decode(),
+            "createdAt": self.created_at,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Parse the JSON form.
+
+        Raises:
+            KeyError, TypeError, ValueError: It isn't one.
+        """
+        try:
+            sealed = base64.b64decode(data["sealed"], validate=True)
+        except binascii.Error:
+            raise ValueError("sealed material isn't base64") from None
+        return cls(str(data["materialId"]), sealed, float(data["createdAt"]))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """One KMS key. ``account`` is the namespace; ``object_name`` the KmsKey it was made for, or empty."""
+
+    key_id: str
+    account: str
+    key_spec: KeySpec
+    key_usage: KeyUsage
+    origin: KeyOrigin
+    state: KeyState
+    created_at: float
+    description: str = ""
+    object_name: str = ""
+    deletion_at: float | None = None
+    current_material_id: str | None = None
+    materials: tuple[MaterialRecord, ...] = ()
+    custom_key_store_id: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+
+    def find_material(self, material_id: str | None) -> MaterialRecord | None:
+        """Return a version of the material, or None."""
+        return next((material for material in self.materials if material.material_id == material_id), None)
+
+    def is_due(self, now: float) -> bool:
+        """Return whether the waiting period is over: the key must be destroyed and is usable for nothing."""
+        return self.deletion_at is not None and self.deletion_at <= now
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "formatVersion": RECORD_FORMAT_V1,
+            "keyId": self.key_id,
+            "account": self.account,
+            "keySpec": self.key_spec,
+            "keyUsage": self.key_usage,
+            "origin": self.origin,
+            "state": self.state,
+            "createdAt": self.created_at,
+            "description": self.description,
+            "objectName": self.object_name,
+            "deletionAt": self.deletion_at,
+            "currentMaterialId": self.current_material_id,
+            "materials": [material.to_json() for material in self.materials],
+            "customKeyStoreId": self.custom_key_store_id,
+            "tags": [list(tag) for tag in self.tags],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Parse the JSON form.
+
+        Raises:
+            KeyError, TypeError, ValueError: It isn't one.
+        """
+        _check_version(data)
+        deletion_at = data["deletionAt"]
+        return cls(
+            key_id=str(data["keyId"]),
+            account=str(data["account"]),
+            key_spec=KeySpec(data["keySpec"]),
+            key_usage=KeyUsage(data["keyUsage"]),
+            origin=KeyOrigin(data["origin"]),
+            state=KeyState(data["state"]),
+            created_at=float(data["createdAt"]),
+            description=str(data["description"]),
+            object_name=str(data["objectName"]),
+            deletion_at=None if deletion_at is None else float(deletion_at),
+            current_material_id=data["currentMaterialId"],
+            materials=tuple(MaterialRecord.from_json(item) for item in data["materials"]),
+            custom_key_store_id=str(data["customKeyStoreId"]),
+            tags=tuple((str(key), str(value)) for key, value in data["tags"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AliasRecord:
+    """One alias; ``name`` has its prefix ``alias/``."""
+
+    account: str
+    name: str
+    key_id: str
+    created_at: float
+    updated_at: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "formatVersion": RECORD_FORMAT_V1,
+            "account": self.account,
+            "name": self.name,
+            "keyId": self.key_id,
+            "createdAt": self.created_at,
+            "updatedAt": self.updated_at,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Parse the JSON form.
+
+        Raises:
+            KeyError, TypeError, ValueError: It isn't one.
+        """
+        _check_version(data)
+        return cls(
+            str(data["account"]),
+            str(data["name"]),
+            str(data["keyId"]),
+            float(data["createdAt"]),
+            float(data["updatedAt"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRecord:
+    """One grant. A constraint is None or its pairs; at most one of the two is set.
+
+    Attributes:
+        grant_id: 64 lower-case hex characters.
+        grantee: User name of a ServiceAccount, ``system:serviceaccount:<namespace>:<name>``.
+        issuing_account: The namespace that issued it.
+    """
+
+    grant_id: str
+    key_id: str
+    issuing_account: str
+    grantee: str
+    operations: frozenset[str]
+    created_at: float
+    name: str = ""
+    retiring_principal: str = ""
+    context_equals: Mapping[str, str] | None = None
+    context_subset: Mapping[str, str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "formatVersion": RECORD_FORMAT_V1,
+            "grantId": self.grant_id,
+            "keyId": self.key_id,
+            "issuingAccount": self.issuing_account,
+            "grantee": self.grantee,
+            "operations": sorted(self.operations),
+            "createdAt": self.created_at,
+            "name": self.name,
+            "retiringPrincipal": self.retiring_principal,
+            "contextEquals": None if self.context_equals is None else dict(self.context_equals),
+            "contextSubset": None if self.context_subset is None else dict(self.context_subset),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Parse the JSON form.
+
+        Raises:
+            KeyError, TypeError, ValueError: It isn't one.
+        """
+        _check_version(data)
+        return cls(
+            grant_id=str(data["grantId"]),
+            key_id=str(data["keyId"]),
+            issuing_account=str(data["issuingAccount"]),
+            grantee=str(data["grantee"]),
+            operations=frozenset(map(str, data["operations"])),
+            created_at=float(data["createdAt"]),
+            name=str(data["name"]),
+            retiring_principal=str(data["retiringPrincipal"]),
+            context_equals=data["contextEquals"],
+            context_subset=data["contextSubset"],
+        )
+
+
+Record = KeyRecord | AliasRecord | GrantRecord
+
+
+def _check_version(data: Mapping[str, Any]) -> None:
+    if data["formatVersion"] != RECORD_FORMAT_V1:
+        raise ValueError("unknown format version of a record")

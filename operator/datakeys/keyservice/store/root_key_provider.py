@@ -1,0 +1,103 @@
+"""Where the root key comes from. The embedded provider keeps it in an immutable Secret.
+
+Zone: the root key's bytes pass through `EmbeddedRootKeyProvider` and nowhere else in this package.
+Needs: get and create on the Secret ``datakeys-root-key``; list on Secrets. See docs/adr.
+"""
+
+import base64
+import binascii
+from typing import Any, Final, Protocol
+
+from datakeys.contract.errors import DependencyTimeoutError
+from datakeys.contract.identity import LABEL_MANAGED_BY
+from datakeys.keyservice.material.derive import RandomSource
+from datakeys.keyservice.material.root_key import ROOT_KEY_BYTES, RootKey
+from datakeys.keyservice.store.codec import LABEL_RECORD, MANAGED_BY
+from datakeys.keyservice.store.objects_api import ObjectsApi
+
+ROOT_KEY_SECRET: Final = "datakeys-root-key"  # noqa: S105 - a name
+ROOT_KEY_TYPE: Final = "datakeys.dev/root-key"
+FIELD_KEY: Final = "key"
+
+
+class RootKeyError(RuntimeError):
+    """The root key is missing or unfit. The process must not start, and must not make a new one."""
+
+
+class RootKeyProvider(Protocol):
+    """Gives the root key at start."""
+
+    def load(self) -> RootKey:
+        """Return the root key. May block.
+
+        Raises:
+            RootKeyError: It is missing or unfit.
+            DependencyTimeoutError: Where it is kept can't be reached.
+        """
+
+
+class EmbeddedRootKeyProvider:
+    """Creates the root key once, by an atomic create, and reads it ever after."""
+
+    def __init__(self, secrets: ObjectsApi, random: RandomSource) -> None:
+        self._secrets = secrets
+        self._random = random
+
+    def load(self) -> RootKey:
+        """Return the root key; create it only in a cluster that has no record yet.
+
+        Raises:
+            RootKeyError: Records exist, but no root key; or the Secret is malformed.
+            DependencyTimeoutError: The API can't be reached.
+        """
+        existing = self._secrets.get(ROOT_KEY_SECRET)
+        if existing is not None:
+            return _parse(existing)
+        records, _ = self._secrets.list_all(LABEL_RECORD)
+        if records:
+            raise RootKeyError(
+                f"{len(records)} sealed records exist, but Secret {ROOT_KEY_SECRET} does not: restore it "
+                "from a backup; a new root key could open none of them"
+            )
+        created = self._secrets.create(self._build_secret())
+        if created is None:
+            created = self._secrets.get(ROOT_KEY_SECRET)
+        if created is None:
+            raise DependencyTimeoutError("the root key was deleted while it was read")
+        return _parse(created)
+
+    def _build_secret(self) -> dict[str, Any]:
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": ROOT_KEY_TYPE,
+            "immutable": True,
+            "metadata": {
+                "name": ROOT_KEY_SECRET,
+                "namespace": self._secrets.namespace,
+                "labels": {LABEL_MANAGED_BY: MANAGED_BY},
+            },
+            "data": {FIELD_KEY: base64.b64encode(self._random(ROOT_KEY_BYTES)).decode()},
+        }
+
+
+def check_root_key(record_count: int, broken_count: int) -> None:
+    """Check that the root key opens what is stored.
+
+    Raises:
+        RootKeyError: Records exist and none is authentic under this root key.
+    """
+    if broken_count and not record_count:
+        raise RootKeyError(
+            f"none of the {broken_count} stored records is authentic under Secret {ROOT_KEY_SECRET}: "
+            "it isn't the root key that sealed them; restore the right one from a backup"
+        )
+
+
+def _parse(secret: dict[str, Any]) -> RootKey:
+    try:
+        return RootKey(base64.b64decode(secret["data"][FIELD_KEY], validate=True))
+    except (KeyError, TypeError, ValueError, binascii.Error):
+        raise RootKeyError(
+            f"Secret {ROOT_KEY_SECRET} does not hold a root key of {ROOT_KEY_BYTES} bytes"
+        ) from None
