@@ -117,6 +117,12 @@ class InvalidGrantIdError(RequestError):
     code = "InvalidGrantIdException"
 
 
+class InvalidMarkerError(RequestError):
+    """The marker isn't one that a list operation of this service gave out."""
+
+    code = "InvalidMarkerException"
+
+
 class MalformedPolicyDocumentError(RequestError):
     """A key policy isn't valid."""
 
