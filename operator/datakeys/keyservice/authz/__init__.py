@@ -1,0 +1,1 @@
+"""Who may do what. Zone: no secrets, pure: no I/O, no clock, no randomness."""

@@ -1,0 +1,203 @@
+"""The policy chain: one access question in, one decision with its reason out.
+
+Zone: pure. The reason is for the audit record only; the caller gets one identical text for every denial.
+Source: docs/architecture.md, "Who may call what"; kms-semantics section 4.4. An explicit deny comes first and
+no grant can override it; then an allow; and nothing is allowed by default.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from datakeys.contract.encryption_context import (
+    PAIR_NAMESPACE,
+    PAIR_REQUEST,
+    PAIR_SERVICE_ACCOUNT,
+    RESERVED_PREFIX,
+)
+from datakeys.keyservice.authz.principal import Principal, PrincipalKind
+
+ACCESS_DENIED_MESSAGE: Final = "The caller is not authorized to perform this operation."
+
+#: Everything the controller may call, always on the account in its header.
+CONTROLLER_OPERATIONS: Final = frozenset(
+    {
+        "CreateKey",
+        "DescribeKey",
+        "EnableKey",
+        "DisableKey",
+        "ScheduleKeyDeletion",
+        "CancelKeyDeletion",
+        "CreateAlias",
+        "UpdateAlias",
+        "DeleteAlias",
+        "ListAliases",
+        "CreateGrant",
+        "ListGrants",
+        "RevokeGrant",
+        "GenerateDataKeyWithoutPlaintext",
+    }
+)
+#: Operations that make ciphertext under the given context.
+ENCRYPTING_OPERATIONS: Final = frozenset({"GenerateDataKeyWithoutPlaintext", "GenerateDataKey", "Encrypt"})
+#: Operations whose context a grant's constraints bind.
+CONTEXT_OPERATIONS: Final = ENCRYPTING_OPERATIONS | {"Decrypt"}
+
+_BINDING_PAIRS: Final = frozenset({PAIR_NAMESPACE, PAIR_REQUEST, PAIR_SERVICE_ACCOUNT})
+
+
+@dataclass(frozen=True, slots=True)
+class GrantFacts:
+    """What a grant says. At most one of the two constraints is set."""
+
+    grant_id: str
+    grantee: str
+    operations: frozenset[str]
+    context_equals: Mapping[str, str] | None = None
+    context_subset: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRequest:
+    """One access question.
+
+    Attributes:
+        principal: The verified caller.
+        operation: Name of the API operation.
+        account: The account the caller acts for.
+        key_account: The account of the key, or None if the operation has no key.
+        context: The encryption context; empty if the operation has none.
+        grants: The key's grants.
+    """
+
+    principal: Principal
+    operation: str
+    account: str
+    key_account: str | None = None
+    context: Mapping[str, str] = field(default_factory=dict)
+    grants: Sequence[GrantFacts] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Allowed or not, and why."""
+
+    allowed: bool
+    reason: str
+
+
+_NO_RULE: Final = Decision(allowed=False, reason="no rule allows it")
+_CONTROLLER: Final = Decision(allowed=True, reason="controller on its header's account")
+_BOUND_POD: Final = Decision(allowed=True, reason="pod that the ciphertext is bound to")
+
+
+def reserved_pairs(context: Mapping[str, str]) -> set[str]:
+    """Return the keys of a context with the reserved prefix, in any spelling of its letters' case."""
+    return {key for key in context if key.lower().startswith(RESERVED_PREFIX)}
+
+
+def decide_access(request: AccessRequest) -> Decision:
+    """Return the first decision of the chain; deny if there is none."""
+    for rule in _CHAIN:
+        decision = rule(request)
+        if decision is not None:
+            return decision
+    return _NO_RULE
+
+
+def deny_forged_binding(request: AccessRequest) -> Decision | None:
+    """Refuse reserved pairs that the caller has no right to write.
+
+    The controller must name all three and its account; nobody else may write any.
+    """
+    if request.operation not in ENCRYPTING_OPERATIONS:
+        return None
+    reserved = reserved_pairs(request.context)
+    if request.principal.kind is not PrincipalKind.CONTROLLER:
+        return (
+            Decision(allowed=False, reason="reserved pairs from another than the controller")
+            if reserved
+            else None
+        )
+    if reserved != _BINDING_PAIRS:
+        return Decision(
+            allowed=False, reason="the controller must bind with exactly the three reserved pairs"
+        )
+    if request.context[PAIR_NAMESPACE] != request.account:
+        return Decision(allowed=False, reason="the reserved namespace isn't the header's account")
+    return None
+
+
+def deny_foreign_binding(request: AccessRequest) -> Decision | None:
+    """Refuse bound ciphertext to all but a pod whose token matches the binding; grants can't override it."""
+    if request.operation != "Decrypt" or not reserved_pairs(request.context):
+        return None
+    if request.principal.kind is not PrincipalKind.POD:
+        return Decision(allowed=False, reason="bound ciphertext from another than a pod")
+    if not _matches_binding(request):
+        return Decision(
+            allowed=False, reason="the ciphertext is bound to another namespace or ServiceAccount"
+        )
+    return None
+
+
+def decide_controller(request: AccessRequest) -> Decision | None:
+    """Allow the controller its operations on its account; it has no right by grants."""
+    if request.principal.kind is not PrincipalKind.CONTROLLER:
+        return None
+    if request.operation not in CONTROLLER_OPERATIONS:
+        return Decision(allowed=False, reason="not an operation of the controller")
+    if request.key_account not in (None, request.account):
+        return Decision(allowed=False, reason="the key isn't in the header's account")
+    return _CONTROLLER
+
+
+def decide_pod(request: AccessRequest) -> Decision | None:
+    """Allow a pod to decrypt what is bound to it under a key of its own namespace."""
+    if request.principal.kind is not PrincipalKind.POD or request.operation != "Decrypt":
+        return None
+    if request.key_account != request.principal.namespace or not _matches_binding(request):
+        return None
+    return _BOUND_POD
+
+
+def decide_grants(request: AccessRequest) -> Decision | None:
+    """Allow what a grant says: grantee, operation, constraints."""
+    if not request.grants:
+        return None
+    user_name = request.principal.user_name
+    for grant in request.grants:
+        if (
+            grant.grantee == user_name
+            and request.operation in grant.operations
+            and _meets_constraints(grant, request)
+        ):
+            return Decision(allowed=True, reason=f"grant {grant.grant_id}")
+    return None
+
+
+def _matches_binding(request: AccessRequest) -> bool:
+    principal, context = request.principal, request.context
+    return (
+        context.get(PAIR_NAMESPACE) == principal.namespace
+        and context.get(PAIR_SERVICE_ACCOUNT) == principal.service_account
+    )
+
+
+def _meets_constraints(grant: GrantFacts, request: AccessRequest) -> bool:
+    if request.operation not in CONTEXT_OPERATIONS:
+        return True
+    if grant.context_equals is not None:
+        return dict(request.context) == dict(grant.context_equals)
+    if grant.context_subset is not None:
+        return grant.context_subset.items() <= request.context.items()
+    return True
+
+
+_CHAIN: Final[tuple[Callable[[AccessRequest], Decision | None], ...]] = (
+    deny_forged_binding,
+    deny_foreign_binding,
+    decide_controller,
+    decide_pod,
+    decide_grants,
+)
