@@ -1,0 +1,1 @@
+"""One file per API verb. Zone: uses key material through `material`; sees no HTTP and no Kubernetes."""

@@ -1,0 +1,82 @@
+"""What an operation gets: the service it runs in and the call it serves.
+
+Zone: no HTTP. The facts for the audit record are filled in as they become known, so a failed call has them
+too.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from datakeys.contract.arn import build_key_arn
+from datakeys.keyservice.authz.principal import Principal
+from datakeys.keyservice.material.derive import RandomSource
+from datakeys.keyservice.material.root_key import RootKey
+from datakeys.keyservice.operations.keyring import Keyring
+from datakeys.keyservice.store.interface import KeyStore
+
+#: Seconds since the epoch.
+Clock = Callable[[], float]
+
+EMPTY_CONTEXT: Final[Mapping[str, str]] = {}
+
+
+@dataclass(slots=True)
+class AuditFacts:
+    """What a call was about. Nothing of it is secret."""
+
+    key_arn: str = ""
+    context: Mapping[str, str] = field(default_factory=dict)
+    ciphertext_blob: bytes = b""
+    reason: str = ""
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class Call:
+    """One authenticated call.
+
+    Attributes:
+        principal: The verified caller.
+        account: The account (namespace) it acts for.
+        body: The decoded JSON object.
+        object_name: The header ``X-Datakeys-Object-Name``, or empty.
+        audit: Filled in by the operation.
+        missing_key_id: Set if the controller named a key that memory doesn't have (yet).
+    """
+
+    principal: Principal
+    account: str
+    body: Mapping[str, Any] = field(repr=False)
+    object_name: str = ""
+    audit: AuditFacts = field(default_factory=AuditFacts)
+    missing_key_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all operations share.
+
+    Attributes:
+        region: The cluster's name, in ARNs.
+        store: The records.
+        root_key: Seals new material and authenticates grant tokens.
+        keyring: Opened material.
+        clock: Seconds since the epoch.
+        random: Random bytes.
+    """
+
+    region: str
+    store: KeyStore
+    root_key: RootKey
+    keyring: Keyring
+    clock: Clock
+    random: RandomSource
+
+    def key_arn(self, account: str, key_id: str) -> str:
+        """Return a key's ARN."""
+        return build_key_arn(self.region, account, key_id)
+
+
+#: One API verb: reads the call's body, returns the answer's JSON object.
+Operation = Callable[[Service, Call], dict[str, Any]]

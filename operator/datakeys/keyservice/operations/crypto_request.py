@@ -1,0 +1,120 @@
+"""What the cryptographic operations share: their common members, the usage rule and DryRun.
+
+Zone: no key material. Source: kms-semantics sections 1.1, 1.5 and 1.6.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from datakeys.contract.encryption_context import canonical_bytes, check_size
+from datakeys.contract.errors import DryRunOperationError, InvalidKeyUsageError, ValidationError
+from datakeys.contract.key_types import (
+    DATA_KEY_BYTES,
+    MAX_DATA_KEY_BYTES,
+    MIN_DATA_KEY_BYTES,
+    DataKeySpec,
+    KeyOrigin,
+    KeySpec,
+    KeyUsage,
+)
+from datakeys.keyservice.operations.access import read_grant_tokens, read_key_id
+from datakeys.keyservice.operations.call import Call
+from datakeys.keyservice.operations.validation import Members
+from datakeys.keyservice.store.records import KeyRecord
+
+#: Source: AWS KMS API, shape EncryptionAlgorithmSpec.
+ENCRYPTION_ALGORITHMS: Final = ("SYMMETRIC_DEFAULT", "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE")
+
+_STORE_ORIGINS: Final = frozenset({KeyOrigin.AWS_CLOUDHSM, KeyOrigin.EXTERNAL_KEY_STORE})
+_DRY_RUN_TEXT: Final = "The request would have succeeded, but the DryRun option is set."
+_BOTH_OR_NEITHER: Final = "Please specify either number of bytes or key spec."
+_DATA_KEY_SPECS: Final = tuple(DataKeySpec)
+
+
+@dataclass(frozen=True, slots=True)
+class DataKeyRequest:
+    """The members of GenerateDataKey and GenerateDataKeyWithoutPlaintext."""
+
+    key_id: str
+    number_of_bytes: int
+    context: dict[str, str]
+    grant_tokens: list[str]
+    dry_run: bool
+
+
+def read_context(members: Members, call: Call) -> dict[str, str]:
+    """Return the encryption context and note it for the audit record.
+
+    Raises:
+        SerializationError: It doesn't map strings to strings.
+    """
+    context = members.string_map("EncryptionContext")
+    call.audit.context = context
+    return context
+
+
+def check_context(context: dict[str, str]) -> None:
+    """Check the context's size and Unicode.
+
+    Raises:
+        ValidationError: More than 8192 characters, or a lone surrogate.
+    """
+    if context:
+        check_size(context)
+        canonical_bytes(context)
+
+
+def parse_data_key_request(call: Call) -> DataKeyRequest:
+    """Read and check the members of a data key request.
+
+    Raises:
+        SerializationError: A member has the wrong JSON type.
+        ValidationError: Constraints are broken, or not exactly one of the two sizes is given.
+    """
+    members = Members(call.body)
+    key_id = read_key_id(members)
+    call.audit.key_arn = key_id
+    spec = members.enum("KeySpec", _DATA_KEY_SPECS)
+    number = members.integer("NumberOfBytes", minimum=MIN_DATA_KEY_BYTES, maximum=MAX_DATA_KEY_BYTES)
+    context = read_context(members, call)
+    tokens = read_grant_tokens(members)
+    dry_run = call.audit.dry_run = members.boolean("DryRun")
+    if members.has("Recipient"):
+        members.fail(
+            "Value at 'recipient' failed to satisfy constraint: Member must be null: no enclaves here"
+        )
+    members.finish()
+    check_context(context)
+    if bool(spec) == (number is not None):
+        raise ValidationError(_BOTH_OR_NEITHER)
+    size = number if number is not None else DATA_KEY_BYTES[DataKeySpec(spec)]
+    return DataKeyRequest(key_id, size, context, tokens, dry_run)
+
+
+def require_symmetric(call: Call, record: KeyRecord, algorithm: str = "SYMMETRIC_DEFAULT") -> None:
+    """Check that a key can encrypt and make data keys: symmetric, and not of a custom key store.
+
+    Raises:
+        InvalidKeyUsageError: It can't.
+    """
+    if record.key_usage is not KeyUsage.ENCRYPT_DECRYPT:
+        raise InvalidKeyUsageError(
+            f"{call.audit.key_arn} key usage is {record.key_usage} which is not valid for this operation."
+        )
+    if record.key_spec is not KeySpec.SYMMETRIC_DEFAULT or algorithm != "SYMMETRIC_DEFAULT":
+        raise InvalidKeyUsageError(
+            f"{call.audit.key_arn} with key spec {record.key_spec} is not valid for this operation "
+            f"with algorithm {algorithm}."
+        )
+    if record.origin in _STORE_ORIGINS:
+        raise InvalidKeyUsageError(f"{call.audit.key_arn} is in a custom key store.")
+
+
+def stop_dry_run(*, dry_run: bool) -> None:
+    """End a dry run that would have succeeded.
+
+    Raises:
+        DryRunOperationError: ``dry_run`` is set.
+    """
+    if dry_run:
+        raise DryRunOperationError(_DRY_RUN_TEXT)

@@ -1,0 +1,213 @@
+"""Read the members of a request: wrong types fail at once, broken constraints are collected.
+
+Zone: no key material beyond the members themselves; messages never quote a blob.
+Source: kms-semantics section 1.7 for the texts; wrong JSON types are a SerializationException.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from datakeys.contract.errors import SerializationError, ValidationError
+
+_SHOWN_CHARACTERS: Final = 128
+_TYPES: Final = {str: "string", int: "integer", bool: "boolean", list: "list", dict: "map"}
+
+
+def member_name(name: str) -> str:
+    """Return a member's name as validation messages write it: ``KeyId`` becomes ``keyId``."""
+    return name[0].lower() + name[1:]
+
+
+class Members:
+    """The members of one request. Call `finish` after the last one is read."""
+
+    __slots__ = ("_failures", "_raw")
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self._raw = raw
+        self._failures: list[str] = []
+
+    def has(self, name: str) -> bool:
+        """Return whether a member is given and not null."""
+        return self._raw.get(name) is not None
+
+    def string(
+        self,
+        name: str,
+        *,
+        minimum: int = 0,
+        maximum: int | None = None,
+        pattern: re.Pattern[str] | None = None,
+    ) -> str:
+        """Return an optional string; empty if absent. Lengths are in characters.
+
+        Raises:
+            SerializationError: It isn't a string.
+        """
+        value = self._typed(name, str)
+        if value is None:
+            return ""
+        self._check_length(name, value, len(value), minimum, maximum)
+        if pattern is not None and not pattern.fullmatch(value):
+            self._fail(name, value, f"satisfy regular expression pattern: {pattern.pattern}")
+        return str(value)
+
+    def required_string(
+        self,
+        name: str,
+        *,
+        minimum: int = 1,
+        maximum: int | None = None,
+        pattern: re.Pattern[str] | None = None,
+    ) -> str:
+        """Return a required string; its absence is a collected failure.
+
+        Raises:
+            SerializationError: It isn't a string.
+        """
+        if not self.has(name):
+            self.fail_null(name)
+            return ""
+        return self.string(name, minimum=minimum, maximum=maximum, pattern=pattern)
+
+    def enum(self, name: str, values: Sequence[str], default: str = "") -> str:
+        """Return an optional member of an enumeration.
+
+        Raises:
+            SerializationError: It isn't a string.
+        """
+        value = self._typed(name, str)
+        if value is None:
+            return default
+        if value not in values:
+            self._fail(name, value, f"satisfy enum value set: [{', '.join(values)}]")
+            return default
+        return str(value)
+
+    def integer(self, name: str, *, minimum: int, maximum: int) -> int | None:
+        """Return an optional integer.
+
+        Raises:
+            SerializationError: It isn't an integer.
+        """
+        value = self._raw.get(name)
+        if value is None:
+            return None
+        if type(value) is not int:
+            raise SerializationError(f"Member {name} must be an integer")
+        if value < minimum:
+            self._fail(name, value, f"have value greater than or equal to {minimum}")
+        elif value > maximum:
+            self._fail(name, value, f"have value less than or equal to {maximum}")
+        return value
+
+    def boolean(self, name: str) -> bool:
+        """Return an optional boolean; false if absent.
+
+        Raises:
+            SerializationError: It isn't a boolean.
+        """
+        return bool(self._typed(name, bool))
+
+    def blob(self, name: str, *, maximum: int) -> bytes:
+        """Return a required blob of 1..maximum bytes from its base64; failures leave the value out.
+
+        Raises:
+            SerializationError: It isn't a string of standard base64 with padding.
+        """
+        value = self._typed(name, str)
+        if value is None:
+            self.fail_null(name)
+            return b""
+        try:
+            raw = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            raise SerializationError(f"Member {name} must be base64") from None
+        if not 1 <= len(raw) <= maximum:
+            bound = f"less than or equal to {maximum}" if raw else "greater than or equal to 1"
+            name = member_name(name)
+            self.fail(f"Value at '{name}' failed to satisfy constraint: Member must have length {bound}")
+        return raw
+
+    def string_map(self, name: str) -> dict[str, str]:
+        """Return an optional map of strings to strings; absent, null and empty are the same.
+
+        Raises:
+            SerializationError: It isn't one. Numbers and booleans aren't read as strings.
+        """
+        value = self._raw.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise SerializationError(f"Member {name} must be a map")
+        for item in value.values():
+            if type(item) is not str:
+                raise SerializationError(f"Member {name} must map strings to strings")
+        return value
+
+    def string_list(self, name: str, *, maximum_items: int, maximum_length: int) -> list[str]:
+        """Return an optional list of strings of 1..maximum_length characters.
+
+        Raises:
+            SerializationError: It isn't a list of strings.
+        """
+        value = self._typed(name, list)
+        if value is None:
+            return []
+        if not all(isinstance(item, str) for item in value):
+            raise SerializationError(f"Member {name} must be a list of strings")
+        if len(value) > maximum_items:
+            self._fail(name, f"{len(value)} items", f"have length less than or equal to {maximum_items}")
+        for item in value:
+            self._check_length(name, item, len(item), 1, maximum_length)
+        return list(value)
+
+    def raw(self, name: str, kind: type) -> Any:  # noqa: ANN401 - JSON
+        """Return an optional member of a JSON type, or None.
+
+        Raises:
+            SerializationError: It has another type.
+        """
+        return self._typed(name, kind)
+
+    def fail(self, text: str) -> None:
+        """Collect a failure in words of its own."""
+        self._failures.append(text)
+
+    def fail_null(self, name: str) -> None:
+        """Collect that a required member is missing."""
+        self.fail(
+            f"Value null at '{member_name(name)}' failed to satisfy constraint: Member must not be null"
+        )
+
+    def finish(self) -> None:
+        """Report what was collected.
+
+        Raises:
+            ValidationError: At least one constraint is broken.
+        """
+        if self._failures:
+            count = len(self._failures)
+            noun = "error" if count == 1 else "errors"
+            raise ValidationError(f"{count} validation {noun} detected: " + "; ".join(self._failures))
+
+    def _typed(self, name: str, kind: type) -> Any:  # noqa: ANN401 - JSON
+        value = self._raw.get(name)
+        if value is not None and type(value) is not kind:
+            raise SerializationError(f"Member {name} must be a {_TYPES[kind]}")
+        return value
+
+    def _check_length(self, name: str, value: str, length: int, minimum: int, maximum: int | None) -> None:
+        if length < minimum:
+            self._fail(name, value, f"have length greater than or equal to {minimum}")
+        elif maximum is not None and length > maximum:
+            self._fail(name, value, f"have length less than or equal to {maximum}")
+
+    def _fail(self, name: str, value: object, rule: str) -> None:
+        shown = str(value)[:_SHOWN_CHARACTERS]
+        self.fail(
+            f"Value '{shown}' at '{member_name(name)}' failed to satisfy constraint: Member must {rule}"
+        )
