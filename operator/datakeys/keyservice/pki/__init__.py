@@ -1,0 +1,1 @@
+"""The service's own certificates. Zone: private keys of TLS, never backing keys."""
