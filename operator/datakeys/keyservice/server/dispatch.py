@@ -1,8 +1,8 @@
 """From an HTTP request to its answer: parse, authenticate, run, audit, answer.
 
-Zone: sees tokens and plaintexts pass, keeps and logs none. The fast path (cached token, no write) runs at once on
-the event loop; everything that may block runs in the executor, where it is audited too, so that a caller who hangs
-up can't leave an unrecorded change behind.
+Zone: sees tokens and plaintexts pass, keeps and logs none. The fast path (cached token, no write) runs at
+once on the event loop; everything that may block runs in the executor, where it is audited too, so that a
+caller who hangs up can't leave an unrecorded change behind.
 """
 
 import asyncio
@@ -144,7 +144,7 @@ class Dispatcher:
             try:
                 self._audit.write(_build_record(exchange, error))
             except AuditError as failure:
-                _LOG.error("audit record lost", extra={"request_id": exchange.request_id})  # noqa: TRY400
+                _LOG.error("audit record lost", extra={"request_id": exchange.request_id})
                 result, error = None, failure
         name = exchange.verb.name if exchange.verb is not None else _UNKNOWN
         self._metrics.count(

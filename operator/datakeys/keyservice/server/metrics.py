@@ -15,7 +15,22 @@ from prometheus_client.registry import Collector
 
 PREFIX: Final = "datakeys_keyservice"
 #: Upper bounds in seconds.
-BUCKETS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
+BUCKETS: Final = (
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.5,
+    1.0,
+    5.0,
+)
 
 
 class _Latency:
@@ -27,7 +42,7 @@ class _Latency:
 
 
 class RequestMetrics(Collector):
-    """requests_total{operation,code} and request_duration_seconds{operation}, and gauges read when scraped."""
+    """requests_total{operation,code}, request_duration_seconds{operation}, and gauges read when scraped."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,7 +77,9 @@ class RequestMetrics(Collector):
 
 
 def _build_counter(requests: dict[tuple[str, str], int]) -> Metric:
-    family = CounterMetricFamily(f"{PREFIX}_requests", "Requests by operation and code.", labels=["operation", "code"])
+    family = CounterMetricFamily(
+        f"{PREFIX}_requests", "Requests by operation and code.", labels=["operation", "code"]
+    )
     for labels, value in requests.items():
         family.add_metric(list(labels), value)
     return family

@@ -21,7 +21,9 @@ _ACCOUNT: Final = HEADER_ACCOUNT.encode()
 _OBJECT_NAME: Final = HEADER_OBJECT_NAME.encode()
 _MAX_OBJECT_NAME: Final = 253
 
-_BY_TARGET: Final[Mapping[bytes, Verb]] = {TARGET_PREFIX + name.encode(): verb for name, verb in VERBS.items()}
+_BY_TARGET: Final[Mapping[bytes, Verb]] = {
+    TARGET_PREFIX + name.encode(): verb for name, verb in VERBS.items()
+}
 
 
 def parse_verb(request: HttpRequest) -> Verb:

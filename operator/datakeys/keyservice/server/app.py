@@ -1,0 +1,155 @@
+"""Put the service together and run it until it is told to stop.
+
+Zone: holds every part; decides nothing. Starts the health port first, so that a start that waits for the
+cluster is visible as "alive, not ready".
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from datakeys.contract.errors import DependencyTimeoutError
+from datakeys.contract.identity import AUDIENCE
+from datakeys.keyservice.audit.audit_log import AuditLog
+from datakeys.keyservice.authn.authenticator import Authenticator
+from datakeys.keyservice.authn.claims import ControllerIdentity
+from datakeys.keyservice.authn.cluster import KubernetesCluster
+from datakeys.keyservice.authn.signatures import SignatureVerifier
+from datakeys.keyservice.cluster_api import ClusterApi
+from datakeys.keyservice.operations.call import Service
+from datakeys.keyservice.operations.keyring import Keyring
+from datakeys.keyservice.pki.certificates import Certificates
+from datakeys.keyservice.pki.tls import RenewalTask, build_server_context
+from datakeys.keyservice.server.dispatch import Dispatcher
+from datakeys.keyservice.server.health import Health
+from datakeys.keyservice.server.http import HttpLimits, HttpServer
+from datakeys.keyservice.server.metrics import RequestMetrics
+from datakeys.keyservice.settings import Settings
+from datakeys.keyservice.store.deletion import DeletionTask
+from datakeys.keyservice.store.kubernetes_store import KubernetesStore
+from datakeys.keyservice.store.objects_api import CONFIG_MAPS, ObjectsApi
+from datakeys.keyservice.store.root_key_provider import EmbeddedRootKeyProvider, check_root_key
+from datakeys.keyservice.store.watcher import Watcher
+
+_LOG: Final = logging.getLogger("datakeys.keyservice")
+_WORKERS: Final = 16
+_MAX_DELAY_SECONDS: Final = 5.0
+
+T = TypeVar("T")
+
+
+class App:
+    """One key service process."""
+
+    def __init__(self, settings: Settings, api: ClusterApi) -> None:
+        self._settings = settings
+        self._api = api
+        self._secrets = ObjectsApi(api, settings.system_namespace)
+        self._executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="blocking")
+        self._metrics = RequestMetrics()
+        self._health = Health(self._metrics)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            RootKeyError: The root key is missing or opens none of the records.
+        """
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        health = HttpServer(self._health.handle, HttpLimits())
+        await health.start(self._settings.health_listen.host, self._settings.health_listen.port)
+        starting = asyncio.create_task(self._start())
+        waiting = asyncio.create_task(stopping.wait())
+        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            return
+        server = starting.result()
+        self._health.ready = True
+        _LOG.info("ready", extra={"port": self._settings.listen.port})
+        await waiting
+        await self._stop(server, health)
+
+    async def _start(self) -> HttpServer:
+        settings = self._settings
+        root_key = await self._retry("root key", EmbeddedRootKeyProvider(self._secrets, os.urandom).load)
+        store = KubernetesStore(self._secrets, root_key)
+        keyring = Keyring(root_key)
+        deletion = DeletionTask(store, self._executor, time.time)
+        store.cache.index.listeners += [keyring.forget, deletion.wake]
+        watcher = Watcher(self._secrets, store.cache, time.monotonic)
+        watcher.start()
+        await asyncio.get_running_loop().run_in_executor(self._executor, watcher.synced.wait)
+        check_root_key(store.cache.record_count, store.cache.broken_count)
+        authenticator = await self._build_authenticator()
+        service = Service(settings.cluster_name, store, root_key, keyring, time.time, os.urandom)
+        audit = AuditLog(settings.cluster_name)
+        dispatcher = Dispatcher(service, authenticator, audit, self._metrics, self._executor)
+        config_maps = ObjectsApi(self._api, settings.system_namespace, CONFIG_MAPS)
+        certificates = Certificates(self._secrets, config_maps, time.time)
+        served = await self._retry("certificates", certificates.ensure)
+        context = build_server_context(served.leaf)
+        renewal = RenewalTask(certificates, context, served.leaf, self._executor)
+        self._publish_gauges(watcher, store, renewal)
+        self._tasks = [asyncio.create_task(deletion.run()), asyncio.create_task(renewal.run())]
+        server = HttpServer(dispatcher.handle, HttpLimits(), ssl_context=context)
+        await server.start(settings.listen.host, settings.listen.port)
+        return server
+
+    async def _build_authenticator(self) -> Authenticator:
+        settings = self._settings
+        cluster = KubernetesCluster(self._api)
+        verifier = SignatureVerifier(cluster, AUDIENCE, time.monotonic)
+        await self._retry("signing keys", verifier.load)
+        return Authenticator(
+            cluster,
+            verifier,
+            ControllerIdentity(settings.system_namespace, settings.controller_service_account),
+            cache_seconds=settings.token_cache_seconds,
+            executor=self._executor,
+            monotonic=time.monotonic,
+            wall_clock=time.time,
+        )
+
+    async def _retry(self, what: str, load: Callable[[], T]) -> T:
+        """Run something that blocks until the cluster can be reached."""
+        delay = 0.25
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._executor, load)
+            except DependencyTimeoutError as error:
+                _LOG.warning("waiting for the cluster", extra={"what": what, "cause": error.message})
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _MAX_DELAY_SECONDS)
+
+    def _publish_gauges(self, watcher: Watcher, store: KubernetesStore, renewal: RenewalTask) -> None:
+        add = self._metrics.add_gauge
+        add("cache_age_seconds", "Seconds since the cluster was last heard from.", watcher.age_seconds)
+        add("records", "Authentic records.", lambda: store.cache.record_count)
+        add("broken_records", "Records that fail authentication.", lambda: store.cache.broken_count)
+        add(
+            "certificate_expiry_timestamp_seconds",
+            "End of the served certificate's validity.",
+            lambda: renewal.expires_at,
+        )
+
+    async def _stop(self, server: HttpServer, health: HttpServer) -> None:
+        _LOG.info("stopping")
+        self._health.ready = False
+        await asyncio.sleep(self._settings.drain_delay_seconds)
+        await server.drain(self._settings.drain_grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await health.drain(0)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        _LOG.info("stopped")
