@@ -10,6 +10,8 @@ import pytest
 import yaml
 from kubernetes import client, config
 
+from deployment import wait_until
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -39,7 +41,7 @@ def control_plane() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def api_client(control_plane: Path) -> Iterator[client.ApiClient]:
     """Return an administrator's client; the CRDs are installed and served."""
-    with config.new_client_from_config(str(control_plane)) as api:
+    with config.new_client_from_config(str(control_plane)) as api:  # type: ignore[no-untyped-call]
         _install_crds(api)
         yield api
 
@@ -56,23 +58,17 @@ def _install_crds(api: client.ApiClient) -> None:
 
 
 def _wait_established(extensions: client.ApiextensionsV1Api, name: str) -> None:
-    from kubernetes import watch  # noqa: PLC0415
+    def established() -> bool:
+        status = extensions.read_custom_resource_definition(name).status
+        conditions = (status.conditions if status else None) or []
+        return any(item.type == "Established" and item.status == "True" for item in conditions)
 
-    stream = watch.Watch().stream(
-        extensions.list_custom_resource_definition,
-        field_selector=f"metadata.name={name}",
-        timeout_seconds=30,
-    )
-    for event in stream:
-        conditions = event["object"].status.conditions or []
-        if any(item.type == "Established" and item.status == "True" for item in conditions):
-            return
-    raise TimeoutError(f"{name} was not established within 30 seconds")
+    wait_until(f"{name} is established", 30, established)
 
 
 @pytest.fixture
 def namespace(api_client: client.ApiClient) -> str:
     """Make a namespace for one test."""
     name = f"t-{uuid.uuid4().hex[:8]}"
-    client.CoreV1Api(api_client).create_namespace({"metadata": {"name": name}})
+    client.CoreV1Api(api_client).create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
     return name

@@ -65,7 +65,7 @@ def _patch(
 
 
 def _causes(error: ApiException) -> str:
-    status = json.loads(error.body)
+    status = json.loads(error.body or "{}")
     return " ".join(f"{cause['field']}: {cause['message']}" for cause in status["details"]["causes"])
 
 
@@ -234,4 +234,5 @@ def test_spec_patch_can_not_touch_the_status(api_client: client.ApiClient, names
     stored = client.CustomObjectsApi(api_client).get_namespaced_custom_object(
         GROUP, VERSION, namespace, "kmskeys", name
     )
+    assert isinstance(stored, dict)
     assert "status" not in stored
