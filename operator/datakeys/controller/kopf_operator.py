@@ -5,6 +5,7 @@ KmsKeys are indexed, which makes kopf list them all before it calls any handler.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ class Handlers:
     kms_key: KmsKeyHandler
     kms_alias: KmsAliasHandler
     kms_grant: KmsGrantHandler
+    end_watches: Callable[[], None]
 
 
 async def run_operator(connection: ClusterConnection, handlers: Handlers, stop: asyncio.Event) -> None:
@@ -73,7 +75,7 @@ def build_settings() -> kopf.OperatorSettings:
 def build_registry(connection: ClusterConnection, handlers: Handlers) -> kopf.OperatorRegistry:
     """Return a registry of its own, so that importing a module registers nothing."""
     registry = kopf.OperatorRegistry()
-    _register_login(registry, connection)
+    _register_process(registry, connection, handlers)
     _register_requests(registry, handlers)
     _register_keys(registry, handlers)
     _register_aliases(registry, handlers)
@@ -81,14 +83,20 @@ def build_registry(connection: ClusterConnection, handlers: Handlers) -> kopf.Op
     return registry
 
 
-def _register_login(registry: kopf.OperatorRegistry, connection: ClusterConnection) -> None:
-    @kopf.on.login(registry=registry)
+def _register_process(
+    registry: kopf.OperatorRegistry, connection: ClusterConnection, handlers: Handlers
+) -> None:
+    @kopf.on.login(id="login", registry=registry)
     def login(**_: Any) -> kopf.ConnectionInfo:  # noqa: ANN401
         return connection.login_info()
 
+    @kopf.on.cleanup(id="end-watches", registry=registry)
+    def end_watches(**_: Any) -> None:  # noqa: ANN401
+        handlers.end_watches()
+
 
 def _register_requests(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
-    @kopf.on.event(GROUP, VERSION, REQUESTS, registry=registry)
+    @kopf.on.event(GROUP, VERSION, REQUESTS, id="observe-request", registry=registry)
     async def observe_request(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
         body: dict[str, Any] = dict(event["object"])
         if event["type"] == _DELETED:
@@ -101,60 +109,60 @@ def _register_requests(registry: kopf.OperatorRegistry, handlers: Handlers) -> N
 
 
 def _register_keys(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
-    @kopf.index(GROUP, VERSION, KEYS, registry=registry)
+    @kopf.index(GROUP, VERSION, KEYS, id="observe-key", registry=registry)
     async def observe_key(body: kopf.Body, **_: Any) -> None:  # noqa: ANN401
         facts = parse_key_facts(body)
         handlers.wakeups.on_key(await handlers.keys.observe(facts), facts)
 
-    @kopf.on.event(GROUP, VERSION, KEYS, registry=registry)
+    @kopf.on.event(GROUP, VERSION, KEYS, id="forget-key", registry=registry)
     async def forget_key(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
         metadata = event["object"]["metadata"]
         if event["type"] == _DELETED:
             handlers.keys.forget(ObjectKey(metadata["namespace"], metadata["name"]))
 
-    @kopf.on.resume(GROUP, VERSION, KEYS, registry=registry)
-    @kopf.on.create(GROUP, VERSION, KEYS, registry=registry)
-    @kopf.on.update(GROUP, VERSION, KEYS, field="spec", registry=registry)
+    @kopf.on.resume(GROUP, VERSION, KEYS, id="apply-key", registry=registry)
+    @kopf.on.create(GROUP, VERSION, KEYS, id="apply-key", registry=registry)
+    @kopf.on.update(GROUP, VERSION, KEYS, field="spec", id="apply-key", registry=registry)
     async def apply_key(body: kopf.Body, patch: kopf.Patch, retry: int, **_: Any) -> None:  # noqa: ANN401
         await handlers.kms_key.apply(body, patch, retry)
 
-    @kopf.on.delete(GROUP, VERSION, KEYS, registry=registry)
+    @kopf.on.delete(GROUP, VERSION, KEYS, id="delete-key", registry=registry)
     async def delete_key(body: kopf.Body, retry: int, **_: Any) -> None:  # noqa: ANN401
         await handlers.kms_key.schedule_deletion(body, retry)
 
 
 def _register_aliases(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
-    @kopf.on.event(GROUP, VERSION, ALIASES, registry=registry)
+    @kopf.on.event(GROUP, VERSION, ALIASES, id="observe-alias", registry=registry)
     async def observe_alias(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:  # noqa: ANN401
         if event["type"] == _DELETED:
             handlers.wakeups.forget(body)
         else:
             handlers.wakeups.on_alias(body)
 
-    @kopf.on.resume(GROUP, VERSION, ALIASES, registry=registry)
-    @kopf.on.create(GROUP, VERSION, ALIASES, registry=registry)
-    @kopf.on.update(GROUP, VERSION, ALIASES, field="spec", registry=registry)
+    @kopf.on.resume(GROUP, VERSION, ALIASES, id="apply-alias", registry=registry)
+    @kopf.on.create(GROUP, VERSION, ALIASES, id="apply-alias", registry=registry)
+    @kopf.on.update(GROUP, VERSION, ALIASES, field="spec", id="apply-alias", registry=registry)
     async def apply_alias(body: kopf.Body, patch: kopf.Patch, retry: int, **_: Any) -> None:  # noqa: ANN401
         await handlers.kms_alias.apply(body, patch, retry)
 
-    @kopf.on.delete(GROUP, VERSION, ALIASES, registry=registry)
+    @kopf.on.delete(GROUP, VERSION, ALIASES, id="delete-alias", registry=registry)
     async def delete_alias(body: kopf.Body, retry: int, **_: Any) -> None:  # noqa: ANN401
         await handlers.kms_alias.delete(body, retry)
 
 
 def _register_grants(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
-    @kopf.on.event(GROUP, VERSION, GRANTS, registry=registry)
+    @kopf.on.event(GROUP, VERSION, GRANTS, id="observe-grant", registry=registry)
     async def observe_grant(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:  # noqa: ANN401
         if event["type"] == _DELETED:
             handlers.wakeups.forget(body)
         else:
             handlers.wakeups.on_grant(body)
 
-    @kopf.on.resume(GROUP, VERSION, GRANTS, registry=registry)
-    @kopf.on.create(GROUP, VERSION, GRANTS, registry=registry)
+    @kopf.on.resume(GROUP, VERSION, GRANTS, id="apply-grant", registry=registry)
+    @kopf.on.create(GROUP, VERSION, GRANTS, id="apply-grant", registry=registry)
     async def apply_grant(body: kopf.Body, patch: kopf.Patch, retry: int, **_: Any) -> None:  # noqa: ANN401
         await handlers.kms_grant.apply(body, patch, retry)
 
-    @kopf.on.delete(GROUP, VERSION, GRANTS, registry=registry)
+    @kopf.on.delete(GROUP, VERSION, GRANTS, id="revoke-grant", registry=registry)
     async def revoke_grant(body: kopf.Body, retry: int, **_: Any) -> None:  # noqa: ANN401
         await handlers.kms_grant.revoke(body, retry)

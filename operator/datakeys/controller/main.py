@@ -133,6 +133,7 @@ async def _act(
         kms_key=KmsKeyHandler(keyservice, recorder),
         kms_alias=KmsAliasHandler(keyservice, recorder, keys, settings.cluster_name),
         kms_grant=KmsGrantHandler(keyservice, recorder, keys, settings.cluster_name),
+        end_watches=secrets.close,
     )
     trust_bundle = ListWatch(
         api,

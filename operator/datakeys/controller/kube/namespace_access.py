@@ -11,7 +11,9 @@ from typing import Final
 
 from datakeys.contract.identity import TRUST_BUNDLE_CONFIG_MAP
 from datakeys.controller.decisions.namespace_objects import (
+    FOREIGN_ROLE_BINDING,
     ROLE_BINDING,
+    binds_alike,
     build_role_binding,
     build_trust_bundle,
     update_trust_bundle,
@@ -38,7 +40,7 @@ class NamespaceAccess:
         self._api = api
         self._service_account = service_account
         self._system_namespace = system_namespace
-        self._entries: dict[str, asyncio.Task[None]] = {}
+        self._entries: dict[str, asyncio.Task[KubeError | None]] = {}
         self._bundle: dict[str, str] | None = None
         self._copies = asyncio.Semaphore(_PARALLEL_COPIES)
         self._background: set[asyncio.Task[None]] = set()
@@ -51,14 +53,13 @@ class NamespaceAccess:
         """
         entry = self._entries.get(namespace)
         if entry is None:
-            entry = asyncio.create_task(self._enter(namespace), name=f"enter {namespace}")
+            entry = asyncio.create_task(self._try_to_enter(namespace), name=f"enter {namespace}")
             self._entries[namespace] = entry
-        try:
-            await asyncio.shield(entry)
-        except KubeError:
+        error = await asyncio.shield(entry)
+        if error is not None:
             if self._entries.get(namespace) is entry:
                 del self._entries[namespace]
-            raise
+            raise error
 
     def forget(self, namespace: str) -> None:
         """Forget a namespace: its last request is gone, or a right that was there is missing."""
@@ -85,6 +86,14 @@ class NamespaceAccess:
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
+    async def _try_to_enter(self, namespace: str) -> KubeError | None:
+        """Return the error instead of raising it: many callers share one attempt, or none is left."""
+        try:
+            await self._enter(namespace)
+        except KubeError as error:
+            return error
+        return None
+
     async def _enter(self, namespace: str) -> None:
         await self._bind(namespace)
         for pause in _RBAC_PAUSES_SECONDS:
@@ -99,16 +108,19 @@ class NamespaceAccess:
         await self._copy_bundle(namespace)
 
     async def _bind(self, namespace: str) -> None:
+        wanted = build_role_binding(
+            namespace, service_account=self._service_account, system_namespace=self._system_namespace
+        )
         try:
-            await self._api.get(ROLE_BINDINGS, namespace, ROLE_BINDING)
+            found = await self._api.get(ROLE_BINDINGS, namespace, ROLE_BINDING)
         except MissingError:
-            binding = build_role_binding(
-                namespace, service_account=self._service_account, system_namespace=self._system_namespace
-            )
             try:
-                await self._api.create(ROLE_BINDINGS, namespace, binding)
+                await self._api.create(ROLE_BINDINGS, namespace, wanted)
             except ExistsError:
                 return
+        else:
+            if not binds_alike(found, wanted):
+                raise ForbiddenError(403, "Forbidden", FOREIGN_ROLE_BINDING)
 
     async def _renew(self, namespace: str) -> None:
         try:

@@ -99,6 +99,11 @@ class SecretMemory:
         self._foreign: dict[str, ForeignSecrets] = {}
         self._tasks: dict[tuple[str, type], asyncio.Task[None]] = {}
 
+    def close(self) -> None:
+        """End all watches."""
+        for namespace in {namespace for namespace, _ in self._tasks}:
+            self.forget(namespace)
+
     def subscribe(self, on_change: OnChange) -> None:
         """Tell one subscriber about every change."""
         self._subscriber = on_change

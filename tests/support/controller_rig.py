@@ -1,0 +1,189 @@
+"""Runs the controller and the key service as real processes beside a real API server.
+
+Zone: tests. Both act as their ServiceAccounts with the chart's rights. There is no cluster network, so one
+thing is faked, name resolution: the key service's name leads to the loopback address.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from kubernetes import client
+
+from chart_installation import Installation, wait_for
+from datakeys.contract.identity import AUDIENCE, TRUST_BUNDLE_CONFIG_MAP, TRUST_BUNDLE_KEY
+
+ROOT: Final = Path(__file__).parents[2]
+CLUSTER_NAME: Final = "cluster-1"
+TOKEN_SECONDS: Final = 7200
+_RESOLVER: Final = """
+import socket
+_original = socket.getaddrinfo
+def getaddrinfo(host, *arguments, **options):
+    return _original("127.0.0.1" if host == {name!r} else host, *arguments, **options)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    """Return whether somebody listens on a port of the loopback address."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def eventually(check: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Return whether something becomes so within a time, in seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if check():
+            return True
+        time.sleep(0.05)
+    return check()
+
+
+@dataclass
+class Process:
+    """A process of this project."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+    health_port: int
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self.popen.kill()
+        self.popen.wait()
+
+    def stop(self) -> int:
+        """Ask it to end; return its exit code."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGTERM)
+        try:
+            return self.popen.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def pause(self) -> None:
+        """Freeze it: it is alive and does nothing."""
+        self.popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen process go on."""
+        self.popen.send_signal(signal.SIGCONT)
+
+
+@dataclass
+class Rig:
+    """Starts processes and remembers them, so that each is ended."""
+
+    installation: Installation
+    api: client.ApiClient
+    folder: Path
+    keyservice_port: int = field(default_factory=free_port)
+    processes: list[Process] = field(default_factory=list)
+
+    @property
+    def keyservice_host(self) -> str:
+        """Return the name on the key service's certificate."""
+        return f"datakeys-keyservice.{self.installation.namespace}.svc"
+
+    def start_keyservice(self, **extra: str) -> Process:
+        """Start a key service and wait until it has published its certificate authority."""
+        environment = {"DATAKEYS_LISTEN": f"127.0.0.1:{self.keyservice_port}", **extra}
+        process = self._start("keyservice", environment)
+        wait_for(lambda: accepts(self.keyservice_port), f"the key service listens; see {process.log}")
+        core = client.CoreV1Api(self.api)
+
+        def published() -> bool:
+            selector = f"metadata.name={TRUST_BUNDLE_CONFIG_MAP}"
+            found = core.list_namespaced_config_map(self.installation.namespace, field_selector=selector)
+            for item in found.items:
+                (self.folder / "ca.crt").write_text((item.data or {})[TRUST_BUNDLE_KEY])
+            return bool(found.items)
+
+        wait_for(published, "the trust bundle is published")
+        return process
+
+    def start_controller(self, identity: str = "one", **extra: str) -> Process:
+        """Start a controller; it isn't waited for."""
+        token = self.folder / "keyservice-token"
+        token.write_text(self.token("datakeys-controller", AUDIENCE))
+        environment = {
+            "DATAKEYS_KEYSERVICE_URL": f"https://{self.keyservice_host}:{self.keyservice_port}",
+            "DATAKEYS_KEYSERVICE_CA_FILE": str(self.folder / "ca.crt"),
+            "DATAKEYS_TOKEN_FILE": str(token),
+            "DATAKEYS_IDENTITY": identity,
+            "DATAKEYS_LEASE_SECONDS": "4",
+            "DATAKEYS_RENEW_DEADLINE_SECONDS": "3",
+            "DATAKEYS_LEASE_RETRY_SECONDS": "1",
+            **extra,
+        }
+        return self._start("controller", environment)
+
+    def stop_all(self) -> None:
+        """End every process that was started here."""
+        for process in self.processes:
+            if process.popen.poll() is None:
+                process.kill()
+
+    def token(self, account: str, audience: str | None = None) -> str:
+        """Return a token of a ServiceAccount of the system namespace."""
+        body: Any = {
+            "spec": {"audiences": [audience] if audience else [], "expirationSeconds": TOKEN_SECONDS}
+        }
+        answer = client.CoreV1Api(self.api).create_namespaced_service_account_token(
+            account, self.installation.namespace, body
+        )
+        return str(answer.status and answer.status.token)
+
+    def _start(self, name: str, environment: Mapping[str, str]) -> Process:
+        number = len(self.processes)
+        sites = self.folder / "site"
+        sites.mkdir(exist_ok=True)
+        (sites / "sitecustomize.py").write_text(_RESOLVER.format(name=self.keyservice_host))
+        log, health_port = self.folder / f"{name}-{number}.log", free_port()
+        with log.open("wb") as output:
+            popen = subprocess.Popen(
+                [sys.executable, "-m", f"datakeys.{name}"],
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "PYTHONPATH": f"{sites}:{ROOT / 'operator'}",
+                    "KUBECONFIG": str(self._kubeconfig(f"datakeys-{name}")),
+                    "DATAKEYS_CLUSTER_NAME": CLUSTER_NAME,
+                    "DATAKEYS_SYSTEM_NAMESPACE": self.installation.namespace,
+                    "DATAKEYS_HEALTH_LISTEN": f"127.0.0.1:{health_port}",
+                    **environment,
+                },
+            )
+        process = Process(name, popen, log, health_port)
+        self.processes.append(process)
+        return process
+
+    def _kubeconfig(self, account: str) -> Path:
+        config = yaml.safe_load(self.installation.kubeconfig.read_text())
+        config["users"] = [{"name": account, "user": {"token": self.token(account)}}]
+        for context in config["contexts"]:
+            context["context"]["user"] = account
+        path = self.folder / f"{account}.kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
