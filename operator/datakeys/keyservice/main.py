@@ -29,8 +29,13 @@ def main() -> int:
         sys.stderr.write(f"bad settings: {error}\n")
         return 2
     try:
-        uvloop.run(App(settings, KubernetesApi()).run())
+        return 0 if uvloop.run(_run(settings)) else 1
     except RootKeyError as error:
         _LOG.critical("refusing to start", extra={"cause": str(error)})
-        return 1
-    return 0
+    except Exception:  # noqa: BLE001 - the process edge
+        _LOG.critical("failed", exc_info=True)
+    return 1
+
+
+async def _run(settings: Settings) -> bool:
+    return await App(settings, KubernetesApi()).run()

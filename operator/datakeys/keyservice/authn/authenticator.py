@@ -21,11 +21,14 @@ from datakeys.keyservice.authz.principal import Principal
 
 MAX_CACHED_TOKENS: Final = 20_000
 NEGATIVE_SECONDS: Final = 2.0
+#: A token in use is asked about again when this part of its verdict's life is over, so that nobody waits.
+REFRESH_AT: Final = 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
     principal: Principal | None
+    refresh_at: float
     expires_at: float
 
 
@@ -59,9 +62,15 @@ class Authenticator:
         Raises:
             UnrecognizedClientError: The token was refused a moment ago.
         """
-        verdict = self._verdicts.get(hashlib.sha256(token).digest())
-        if verdict is None or verdict.expires_at <= self._monotonic():
+        digest = hashlib.sha256(token).digest()
+        verdict = self._verdicts.get(digest)
+        if verdict is None:
             return None
+        now = self._monotonic()
+        if now >= verdict.refresh_at:
+            if now >= verdict.expires_at:
+                return None
+            self._ask(digest, token).add_done_callback(_consume)
         if verdict.principal is None:
             raise UnrecognizedClientError
         return verdict.principal
@@ -73,16 +82,18 @@ class Authenticator:
             UnrecognizedClientError: The token isn't valid or isn't alive.
             DependencyTimeoutError: The cluster can't be asked.
         """
-        digest = hashlib.sha256(token).digest()
+        verdict = await asyncio.shield(self._ask(hashlib.sha256(token).digest(), token))
+        if verdict.principal is None:
+            raise UnrecognizedClientError
+        return verdict.principal
+
+    def _ask(self, digest: bytes, token: bytes) -> "asyncio.Future[_Verdict]":
         pending = self._pending.get(digest)
         if pending is None:
             pending = asyncio.ensure_future(self._decide(digest, token))
             self._pending[digest] = pending
             pending.add_done_callback(lambda _: self._pending.pop(digest, None))
-        verdict = await asyncio.shield(pending)
-        if verdict.principal is None:
-            raise UnrecognizedClientError
-        return verdict.principal
+        return pending
 
     async def _decide(self, digest: bytes, token: bytes) -> _Verdict:
         loop = asyncio.get_running_loop()
@@ -95,16 +106,23 @@ class Authenticator:
 
     def _review(self, token: bytes) -> _Verdict:
         # The answer counts from before the question: a token revoked while it was asked is seen in time.
+        # What fails without a question isn't remembered: garbage must not push out what is remembered.
         started = self._monotonic()
+        text = token.decode("ascii", errors="replace")
+        claims = self._verifier.verify(text)
+        principal = decide_principal(claims, self._controller)
         try:
-            text = token.decode("ascii")
-            claims = self._verifier.verify(text)
-            principal = decide_principal(claims, self._controller)
             confirm_review(principal, self._cluster.review(text, AUDIENCE), AUDIENCE)
-            lifetime = min(self._cache_seconds, float(claims["exp"]) - self._wall_clock())
-        except (UnrecognizedClientError, UnicodeDecodeError):
-            return _Verdict(None, started + NEGATIVE_SECONDS)
-        return _Verdict(principal, started + lifetime)
+        except UnrecognizedClientError:
+            return _Verdict(None, started + NEGATIVE_SECONDS, started + NEGATIVE_SECONDS)
+        lifetime = min(self._cache_seconds, float(claims["exp"]) - self._wall_clock())
+        return _Verdict(principal, started + lifetime * REFRESH_AT, started + lifetime)
+
+
+def _consume(answer: "asyncio.Future[_Verdict]") -> None:
+    """Take note of a background answer's error, which the next caller will get for itself."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def parse_bearer(header: bytes) -> bytes:

@@ -4,6 +4,7 @@ Zone: callers' tokens. Only RS256 and ES256 with keys of that very type: neither
 used as an HMAC secret can pass. Source: RFC 7519, RFC 8725 section 3.1.
 """
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -17,6 +18,10 @@ ALGORITHMS: Final = ("RS256", "ES256")
 LEEWAY_SECONDS: Final = 10
 REFRESH_INTERVAL_SECONDS: Final = 10.0
 MAX_TOKEN_CHARACTERS: Final = 16 * 1024
+#: Strict base64url: a decoder that skips other characters would let one token have many spellings.
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+#: What the JWT library lets through from the JSON decoder.
+_MALFORMED: Final = (jwt.PyJWTError, ValueError, TypeError, RecursionError)
 _KEY_TYPES: Final = {"RS256": "RSA", "ES256": "EC"}
 
 
@@ -39,11 +44,11 @@ class SignatureVerifier:
             UnrecognizedClientError: The token isn't valid, for whatever reason.
             DependencyTimeoutError: The cluster's keys aren't known and can't be fetched.
         """
-        if len(token) > MAX_TOKEN_CHARACTERS:
+        if len(token) > MAX_TOKEN_CHARACTERS or not _TOKEN.fullmatch(token):
             raise UnrecognizedClientError
         try:
             header = jwt.get_unverified_header(token)
-        except jwt.PyJWTError:
+        except _MALFORMED:
             raise UnrecognizedClientError from None
         algorithm, key_id = header.get("alg"), header.get("kid")
         if algorithm not in ALGORITHMS or not isinstance(key_id, str):
@@ -61,7 +66,7 @@ class SignatureVerifier:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["exp", "iat", "nbf", "iss", "aud", "sub"]},
             )
-        except jwt.PyJWTError:
+        except _MALFORMED:
             raise UnrecognizedClientError from None
 
     def load(self) -> None:
@@ -103,7 +108,7 @@ def _parse_keys(key_set: Mapping[str, Any]) -> dict[str, jwt.PyJWK]:
             continue
         try:
             key = jwt.PyJWK(item)
-        except jwt.PyJWTError:
+        except _MALFORMED:
             continue
         if key.key_id:
             keys[key.key_id] = key

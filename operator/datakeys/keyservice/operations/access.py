@@ -127,8 +127,12 @@ def resolve(
     alias_allowed: bool = True,
     grant_tokens: list[str] | None = None,
     context: Mapping[str, str] = EMPTY_CONTEXT,
+    state_checked: bool = True,
 ) -> KeyRecord:
     """Find the key, then check grant tokens, authorisation and state, in this order.
+
+    Operations that change the key pass ``state_checked=False`` and check the state of the newest version
+    themselves, as memory may be some milliseconds old.
 
     Raises:
         NotFoundError: No such key or alias.
@@ -141,7 +145,8 @@ def resolve(
     record = find_key(service, call, key_id, alias_allowed=alias_allowed)
     call.audit.key_arn = service.key_arn(record.account, record.key_id)
     authorize(call, operation, service, record, context=context, grant_tokens=grant_tokens)
-    require_state(call, operation, record)
+    if state_checked:
+        require_state(call, operation, record)
     return record
 
 

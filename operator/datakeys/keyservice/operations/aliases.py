@@ -98,8 +98,9 @@ def delete_alias(service: Service, call: Call) -> dict[str, Any]:
     """
     name, _ = _read(call, with_target=False)
     authorize(call, "DeleteAlias", service, None)
-    alias = _find_alias(service, call, name)
-    call.audit.key_arn = service.key_arn(call.account, alias.key_id)
+    alias = service.store.find_alias(call.account, name)
+    if alias is not None:
+        call.audit.key_arn = service.key_arn(call.account, alias.key_id)
     service.store.delete_alias(call.account, name)
     return {}
 

@@ -28,7 +28,7 @@ ENCRYPTION_ALGORITHMS: Final = ("SYMMETRIC_DEFAULT", "RSAES_OAEP_SHA_1", "RSAES_
 _STORE_ORIGINS: Final = frozenset({KeyOrigin.AWS_CLOUDHSM, KeyOrigin.EXTERNAL_KEY_STORE})
 _DRY_RUN_TEXT: Final = "The request would have succeeded, but the DryRun option is set."
 _BOTH_OR_NEITHER: Final = "Please specify either number of bytes or key spec."
-_DATA_KEY_SPECS: Final = tuple(DataKeySpec)
+_DATA_KEY_SPECS: Final = (DataKeySpec.AES_256, DataKeySpec.AES_128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +42,19 @@ class DataKeyRequest:
     dry_run: bool
 
 
-def read_context(members: Members, call: Call) -> dict[str, str]:
-    """Return the encryption context and note it for the audit record.
+def finish(members: Members, call: Call, *, key_id: str, context: dict[str, str], dry_run: bool) -> None:
+    """Report broken constraints; if there are none, note for the audit record what the call is about.
 
     Raises:
-        SerializationError: It doesn't map strings to strings.
+        ValidationError: A constraint is broken, or the context is too long or not valid Unicode.
     """
-    context = members.string_map("EncryptionContext")
-    call.audit.context = context
-    return context
-
-
-def check_context(context: dict[str, str]) -> None:
-    """Check the context's size and Unicode.
-
-    Raises:
-        ValidationError: More than 8192 characters, or a lone surrogate.
-    """
+    members.finish()
     if context:
         check_size(context)
         canonical_bytes(context)
+    call.audit.key_arn = key_id
+    call.audit.context = context
+    call.audit.dry_run = dry_run
 
 
 def parse_data_key_request(call: Call) -> DataKeyRequest:
@@ -73,18 +66,16 @@ def parse_data_key_request(call: Call) -> DataKeyRequest:
     """
     members = Members(call.body)
     key_id = read_key_id(members)
-    call.audit.key_arn = key_id
     spec = members.enum("KeySpec", _DATA_KEY_SPECS)
     number = members.integer("NumberOfBytes", minimum=MIN_DATA_KEY_BYTES, maximum=MAX_DATA_KEY_BYTES)
-    context = read_context(members, call)
+    context = members.string_map("EncryptionContext")
     tokens = read_grant_tokens(members)
-    dry_run = call.audit.dry_run = members.boolean("DryRun")
+    dry_run = members.boolean("DryRun")
     if members.has("Recipient"):
         members.fail(
             "Value at 'recipient' failed to satisfy constraint: Member must be null: no enclaves here"
         )
-    members.finish()
-    check_context(context)
+    finish(members, call, key_id=key_id, context=context, dry_run=dry_run)
     if bool(spec) == (number is not None):
         raise ValidationError(_BOTH_OR_NEITHER)
     size = number if number is not None else DATA_KEY_BYTES[DataKeySpec(spec)]

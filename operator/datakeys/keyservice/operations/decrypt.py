@@ -14,6 +14,7 @@ from datakeys.contract.encrypted_data_key import MAX_CIPHERTEXT_BYTES
 from datakeys.contract.errors import (
     AccessDeniedError,
     IncorrectKeyError,
+    InvalidCiphertextError,
     UnsupportedOperationError,
 )
 from datakeys.keyservice.authz.policy import ACCESS_DENIED_MESSAGE
@@ -28,8 +29,7 @@ from datakeys.keyservice.operations.access import (
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.crypto_request import (
     ENCRYPTION_ALGORITHMS,
-    check_context,
-    read_context,
+    finish,
     require_symmetric,
     stop_dry_run,
 )
@@ -63,6 +63,8 @@ def decrypt(service: Service, call: Call) -> dict[str, Any]:
     authorize(call, NAME, service, record, context=request.context, grant_tokens=request.grant_tokens)
     require_state(call, NAME, record)
     require_symmetric(call, record, request.algorithm)
+    if record.find_material(blob.material_id) is None:
+        raise InvalidCiphertextError
     key = service.keyring.open(record, blob.material_id)
     plaintext = key.decrypt(blob, request.context)
     stop_dry_run(dry_run=request.dry_run)
@@ -77,15 +79,13 @@ def decrypt(service: Service, call: Call) -> dict[str, Any]:
 def _parse(call: Call) -> _Request:
     members = Members(call.body)
     key_id = members.string("KeyId", minimum=1, maximum=MAX_KEY_ID_LENGTH)
-    call.audit.key_arn = key_id
     ciphertext_blob = members.blob("CiphertextBlob", maximum=MAX_CIPHERTEXT_BYTES)
-    context = read_context(members, call)
+    context = members.string_map("EncryptionContext")
     tokens = read_grant_tokens(members)
     algorithm = members.enum("EncryptionAlgorithm", ENCRYPTION_ALGORITHMS, "SYMMETRIC_DEFAULT")
-    dry_run = call.audit.dry_run = members.boolean("DryRun")
+    dry_run = members.boolean("DryRun")
     recipient = members.has("Recipient")
-    members.finish()
-    check_context(context)
+    finish(members, call, key_id=key_id, context=context, dry_run=dry_run)
     if recipient:
         raise UnsupportedOperationError("Recipient is not supported: there are no enclaves here.")
     return _Request(ciphertext_blob, key_id, context, tokens, algorithm, dry_run)

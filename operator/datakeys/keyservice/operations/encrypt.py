@@ -11,8 +11,7 @@ from datakeys.keyservice.operations.access import read_grant_tokens, read_key_id
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.crypto_request import (
     ENCRYPTION_ALGORITHMS,
-    check_context,
-    read_context,
+    finish,
     require_symmetric,
     stop_dry_run,
 )
@@ -29,14 +28,12 @@ def encrypt(service: Service, call: Call) -> dict[str, Any]:
     """
     members = Members(call.body)
     key_id = read_key_id(members)
-    call.audit.key_arn = key_id
     plaintext = members.blob("Plaintext", maximum=MAX_PLAINTEXT_BYTES)
-    context = read_context(members, call)
+    context = members.string_map("EncryptionContext")
     tokens = read_grant_tokens(members)
     algorithm = members.enum("EncryptionAlgorithm", ENCRYPTION_ALGORITHMS, "SYMMETRIC_DEFAULT")
-    dry_run = call.audit.dry_run = members.boolean("DryRun")
-    members.finish()
-    check_context(context)
+    dry_run = members.boolean("DryRun")
+    finish(members, call, key_id=key_id, context=context, dry_run=dry_run)
     record = resolve(service, call, NAME, key_id, grant_tokens=tokens, context=context)
     require_symmetric(call, record, algorithm)
     key = service.keyring.open(record, record.current_material_id)

@@ -80,8 +80,9 @@ def create_grant(service: Service, call: Call) -> dict[str, Any]:
     operations = _read_operations(members)
     equals, subset = _read_constraints(members)
     tokens = read_grant_tokens(members)
-    dry_run = call.audit.dry_run = members.boolean("DryRun")
+    dry_run = members.boolean("DryRun")
     members.finish()
+    call.audit.dry_run = dry_run
     if not _SERVICE_ACCOUNT.fullmatch(grantee):
         raise ValidationError("GranteePrincipal must be system:serviceaccount:<namespace>:<name>.")
     record = resolve(service, call, "CreateGrant", key_id, alias_allowed=False, grant_tokens=tokens)
@@ -149,8 +150,9 @@ def revoke_grant(service: Service, call: Call) -> dict[str, Any]:
     members = Members(call.body)
     key_id = read_key_id(members)
     grant_id = members.required_string("GrantId", maximum=MAX_GRANT_ID)
-    dry_run = call.audit.dry_run = members.boolean("DryRun")
+    dry_run = members.boolean("DryRun")
     members.finish()
+    call.audit.dry_run = dry_run
     record = resolve(service, call, "RevokeGrant", key_id, alias_allowed=False)
     if dry_run:
         if service.store.find_grant(record.key_id, grant_id) is None:
@@ -187,7 +189,7 @@ def _read_constraints(members: Members) -> tuple[dict[str, str] | None, dict[str
         ):
             members.fail(
                 f"Value at 'constraints.{member_name(name)}' failed to satisfy constraint: Member must have "
-                f"at most {MAX_CONSTRAINT_PAIRS} pairs, with values of up to {MAX_CONSTRAINT_VALUE} characters"
+                f"at most {MAX_CONSTRAINT_PAIRS} pairs, values up to {MAX_CONSTRAINT_VALUE} characters"
             )
         if reserved_pairs(pairs):
             members.fail(

@@ -40,7 +40,7 @@ def schedule_key_deletion(service: Service, call: Call) -> dict[str, Any]:
     )
     members.finish()
     days = DEFAULT_PENDING_WINDOW_DAYS if given is None else given
-    record = resolve(service, call, operation, key_id, alias_allowed=False)
+    record = resolve(service, call, operation, key_id, alias_allowed=False, state_checked=False)
     deletion_at = service.clock() + days * SECONDS_PER_DAY
 
     def change(current: KeyRecord) -> KeyRecord:
@@ -68,7 +68,7 @@ def cancel_key_deletion(service: Service, call: Call) -> dict[str, Any]:
     members = Members(call.body)
     key_id = read_key_id(members)
     members.finish()
-    record = resolve(service, call, operation, key_id, alias_allowed=False)
+    record = resolve(service, call, operation, key_id, alias_allowed=False, state_checked=False)
 
     def change(current: KeyRecord) -> KeyRecord:
         if current.is_due(service.clock()):

@@ -39,7 +39,7 @@ def _switch(service: Service, call: Call, operation: str, state: KeyState) -> di
     members = Members(call.body)
     key_id = read_key_id(members)
     members.finish()
-    record = resolve(service, call, operation, key_id, alias_allowed=False)
+    record = resolve(service, call, operation, key_id, alias_allowed=False, state_checked=False)
 
     def change(current: KeyRecord) -> KeyRecord:
         require_state(call, operation, current)

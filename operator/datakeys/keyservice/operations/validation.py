@@ -161,7 +161,7 @@ class Members:
             raise SerializationError(f"Member {name} must be a list of strings")
         if len(value) > maximum_items:
             self._fail(name, f"{len(value)} items", f"have length less than or equal to {maximum_items}")
-        for item in value:
+        for item in value[:maximum_items]:
             self._check_length(name, item, len(item), 1, maximum_length)
         return list(value)
 

@@ -39,6 +39,8 @@ from datakeys.keyservice.store.watcher import Watcher
 _LOG: Final = logging.getLogger("datakeys.keyservice")
 _WORKERS: Final = 16
 _MAX_DELAY_SECONDS: Final = 5.0
+#: A key policy of 131,072 characters is the largest member.
+_MAX_BODY_BYTES: Final = 192 * 1024
 
 T = TypeVar("T")
 
@@ -50,18 +52,22 @@ class App:
         self._settings = settings
         self._api = api
         self._secrets = ObjectsApi(api, settings.system_namespace)
-        self._executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="blocking")
+        # Apart, so that slow token reviews can't hold up the writes, nor the other way round.
+        self._executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="store")
+        self._review_executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="review")
         self._metrics = RequestMetrics()
         self._health = Health(self._metrics)
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+        self._failed = False
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT.
+    async def run(self) -> bool:
+        """Serve until SIGTERM or SIGINT; False if a background task failed.
 
         Raises:
             RootKeyError: The root key is missing or opens none of the records.
         """
-        stopping = asyncio.Event()
+        stopping = self._stopping
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
@@ -72,12 +78,21 @@ class App:
         await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
-            return
+            return True
         server = starting.result()
         self._health.ready = True
         _LOG.info("ready", extra={"port": self._settings.listen.port})
         await waiting
         await self._stop(server, health)
+        return not self._failed
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """Stop the process if a background task ends: without it the service isn't right any more."""
+        if not task.cancelled():
+            failure = task.exception()
+            _LOG.critical("background task failed", extra={"error_type": type(failure).__name__})
+            self._failed = True
+            self._stopping.set()
 
     async def _start(self) -> HttpServer:
         settings = self._settings
@@ -101,7 +116,11 @@ class App:
         renewal = RenewalTask(certificates, context, served.leaf, self._executor)
         self._publish_gauges(watcher, store, renewal)
         self._tasks = [asyncio.create_task(deletion.run()), asyncio.create_task(renewal.run())]
-        server = HttpServer(dispatcher.handle, HttpLimits(), ssl_context=context)
+        for task in self._tasks:
+            task.add_done_callback(self._note_end)
+        server = HttpServer(
+            dispatcher.handle, HttpLimits(max_body_bytes=_MAX_BODY_BYTES), ssl_context=context
+        )
         await server.start(settings.listen.host, settings.listen.port)
         return server
 
@@ -115,7 +134,7 @@ class App:
             verifier,
             ControllerIdentity(settings.system_namespace, settings.controller_service_account),
             cache_seconds=settings.token_cache_seconds,
-            executor=self._executor,
+            executor=self._review_executor,
             monotonic=time.monotonic,
             wall_clock=time.time,
         )
@@ -151,5 +170,6 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await health.drain(0)
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._executor, self._review_executor):
+            executor.shutdown(wait=False, cancel_futures=True)
         _LOG.info("stopped")

@@ -95,6 +95,8 @@ class Dispatcher:
             exchange.principal = await self._authenticator.authenticate(token)
         except KmsError as error:
             return self._finish(exchange, None, error)
+        except Exception as failure:  # noqa: BLE001 - the process edge
+            return self._finish(exchange, None, _log_failure("authenticate", exchange.request_id, failure))
         if exchange.verb is not None and exchange.verb.writes:
             return await self._run_in_executor(exchange)
         answer = self._run(exchange)
@@ -133,8 +135,7 @@ class Dispatcher:
         except KmsError as error:
             return None, error
         except Exception as failure:  # noqa: BLE001 - the process edge
-            _log_failure(verb.name, exchange.request_id, failure)
-            return None, InternalError("The request failed because of an internal error.")
+            return None, _log_failure(verb.name, exchange.request_id, failure)
 
     def _finish(
         self, exchange: _Exchange, result: dict[str, Any] | None, error: KmsError | None
@@ -191,7 +192,7 @@ def _new_request_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def _log_failure(operation: str, request_id: str, failure: Exception) -> None:
+def _log_failure(operation: str, request_id: str, failure: Exception) -> InternalError:
     """Log where it failed and the exception's type; never its text, which could quote a value."""
     frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(failure.__traceback__)]
     _LOG.error(
@@ -203,3 +204,4 @@ def _log_failure(operation: str, request_id: str, failure: Exception) -> None:
             "frames": frames,
         },
     )
+    return InternalError("The request failed because of an internal error.")

@@ -81,7 +81,13 @@ class KubernetesStore:
             DependencyTimeoutError: The API can't be reached, or too many conflicts.
         """
         known = self.find_key(key_id) or self._fetch_key(key_id)
-        changed = None if known is None else self._update(known, change)
+
+        def change_same(current: KeyRecord) -> KeyRecord:
+            if current.key_id != key_id:
+                raise NotFoundError(f"Key '{key_id}' does not exist")
+            return change(current)
+
+        changed = None if known is None else self._update(codec.build_name(known), KeyRecord, change_same)
         if changed is None:
             raise NotFoundError(f"Key '{key_id}' does not exist")
         return changed
@@ -128,8 +134,7 @@ class KubernetesStore:
             NotFoundError: No such alias.
             DependencyTimeoutError: The API can't be reached, or too many conflicts.
         """
-        known = self.find_alias(account, name)
-        changed = None if known is None else self._update(known, change)
+        changed = self._update(codec.build_alias_name(account, name), AliasRecord, change)
         if changed is None:
             raise NotFoundError(f"Alias {name} is not found.")
         return changed
@@ -184,16 +189,13 @@ class KubernetesStore:
         self.cache.apply(secret)
         return record
 
-    def _update(self, known: R, change: Callable[[R], R]) -> R | None:
+    def _update(self, name: str, kind: type[R], change: Callable[[R], R]) -> R | None:
         """Change the newest version; None if the record is gone."""
-        name = codec.build_name(known)
         for _ in range(MAX_TRIES):
             secret = self._objects.get(name)
             if secret is None:
                 return None
-            current = self._take(secret, type(known))
-            if current.key_id != known.key_id and isinstance(current, KeyRecord):
-                return None
+            current = self._take(secret, kind)
             changed = change(current)
             if changed == current:
                 return current
