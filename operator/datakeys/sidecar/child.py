@@ -4,10 +4,10 @@ Zone: the child's report holds names, codes and advice; plaintext goes into the 
 """
 
 import os
-import signal
 
 from datakeys.sidecar.delivery import Slot
 from datakeys.sidecar.interpreter import build_command
+from datakeys.sidecar.primitives import SIGKILL
 from datakeys.sidecar.retry import FINAL, OK, RETRY
 from datakeys.sidecar.settings import Settings
 
@@ -64,7 +64,7 @@ class Child:
         """End the child if it still runs and return one outcome per name."""
         os.close(self.report_fd)
         # It is this process's child and not yet waited for, so the id can't be another's.
-        os.kill(self.pid, signal.SIGKILL)
+        os.kill(self.pid, SIGKILL)
         os.waitpid(self.pid, 0)
         return parse_report(self.report, self.names)
 

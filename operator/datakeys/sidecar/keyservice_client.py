@@ -3,23 +3,20 @@
 Zone: plaintext of this pod passes through, inside the child process only.
 """
 
-# pathlib costs more memory and start time than this module does.
-# ruff: noqa: PTH123
-
-import base64
 import binascii
-import http.client
 import json
 import ssl
+from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
 
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
 from datakeys.contract.errors import error_from_code
 from datakeys.sidecar.advice import Failure
+from datakeys.sidecar.https_connection import HttpsConnection, ProtocolError
 
-_TIMEOUT_SECONDS: Final = 5.0
-_MAX_ANSWER_BYTES: Final = 65536
+# pathlib costs more start time than this module does.
+# ruff: noqa: PTH123
+
 _MAX_PLAINTEXT_BYTES: Final = 4096
 
 
@@ -27,12 +24,10 @@ class KeyServiceClient:
     """Calls one key service over one TLS connection; a new one is made after any failure."""
 
     def __init__(self, url: str, *, ca_file: str, token_file: str) -> None:
-        address = urlsplit(url)
-        self._host = address.hostname or ""
-        self._port = address.port or 443
+        self._url = url
         self._ca_file = ca_file
         self._token_file = token_file
-        self._connection: http.client.HTTPSConnection | None = None
+        self._connection: HttpsConnection | None = None
 
     def decrypt(self, data_key: EncryptedDataKey) -> bytes:
         """Return the plaintext, 1..4096 bytes. Source: AWS KMS API, Decrypt.
@@ -42,7 +37,7 @@ class KeyServiceClient:
         """
         body = json.dumps(
             {
-                "CiphertextBlob": base64.b64encode(data_key.ciphertext_blob).decode(),
+                "CiphertextBlob": binascii.b2a_base64(data_key.ciphertext_blob, newline=False).decode(),
                 "EncryptionContext": dict(data_key.encryption_context),
                 "KeyId": data_key.key_arn,
             }
@@ -52,9 +47,12 @@ class KeyServiceClient:
         except ssl.SSLCertVerificationError:
             self.close()
             raise Failure("CertificateNotTrusted", retryable=True) from None
-        except (OSError, http.client.HTTPException):
+        except OSError:
             self.close()
             raise Failure("KeyServiceUnreachable", retryable=True) from None
+        except ProtocolError:
+            self.close()
+            raise Failure("InvalidResponse", retryable=True) from None
         return _parse_answer(status, raw)
 
     def close(self) -> None:
@@ -70,16 +68,8 @@ class KeyServiceClient:
             "X-Amz-Target": "TrentService.Decrypt",
         }
         if self._connection is None:
-            self._connection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=_TIMEOUT_SECONDS, context=self._build_context()
-            )
-        self._connection.request("POST", "/", body, headers)
-        response = self._connection.getresponse()
-        raw = response.read(_MAX_ANSWER_BYTES)
-        if response.read(1):
-            self.close()
-            raise Failure("InvalidResponse", retryable=True)
-        return response.status, raw
+            self._connection = HttpsConnection(self._url, build_context(self._ca_file))
+        return self._connection.post(headers, body)
 
     def _read_token(self) -> str:
         try:
@@ -88,15 +78,20 @@ class KeyServiceClient:
         except (OSError, ValueError):
             raise Failure("MissingInput", retryable=True) from None
 
-    def _build_context(self) -> ssl.SSLContext:
-        """Return a context that trusts the cluster's key service CA and nothing else, TLS 1.3 only."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        try:
-            context.load_verify_locations(self._ca_file)
-        except OSError:
-            raise Failure("MissingInput", retryable=True) from None
-        return context
+
+def build_context(ca_file: str) -> ssl.SSLContext:
+    """Return a context that trusts the authority of the cluster's key service and nothing else, TLS 1.3 only.
+
+    Raises:
+        Failure: ``MissingInput``: the file isn't there, or no certificate is in it.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(ca_file)
+    except OSError:
+        raise Failure("MissingInput", retryable=True) from None
+    return context
 
 
 def _parse_answer(status: int, raw: bytes) -> bytes:
@@ -104,7 +99,7 @@ def _parse_answer(status: int, raw: bytes) -> bytes:
         answer = json.loads(raw)
     except ValueError:
         raise Failure("InvalidResponse", retryable=True) from None
-    if status != http.client.OK:
+    if status != HTTPStatus.OK:
         raise _build_failure(status, answer)
     return _decode_plaintext(answer)
 
@@ -118,8 +113,8 @@ def _decode_plaintext(answer: object) -> bytes:
     text = answer.get("Plaintext") if isinstance(answer, dict) else None
     if isinstance(text, str):
         try:
-            plaintext = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
+            plaintext = binascii.a2b_base64(text, strict_mode=True)
+        except ValueError:
             plaintext = b""
         if 1 <= len(plaintext) <= _MAX_PLAINTEXT_BYTES:
             return plaintext
@@ -129,4 +124,4 @@ def _decode_plaintext(answer: object) -> bytes:
 def _build_failure(status: int, answer: object) -> Failure:
     code = str(answer.get("__type", "")) if isinstance(answer, dict) else ""
     error = error_from_code(code, "")
-    return Failure(error.code, retryable=error.retryable or status >= http.client.INTERNAL_SERVER_ERROR)
+    return Failure(error.code, retryable=error.retryable or status >= HTTPStatus.INTERNAL_SERVER_ERROR)

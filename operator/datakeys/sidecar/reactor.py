@@ -1,12 +1,13 @@
 """A single-threaded event loop over poll(2): descriptors with a handler each, and a wake-up by signals.
 
-Zone: no secrets. ``selectors`` isn't used only because it adds an import; ``asyncio`` costs 8 MiB.
+Zone: no secrets. ``selectors`` would load more than all of this; ``asyncio`` costs 8 MiB.
 """
 
 import os
 import select
-import signal
 import time
+
+from datakeys.sidecar.primitives import SIGINT, SIGTERM, on_signal, set_wakeup_fd
 
 READABLE = select.POLLIN
 WRITABLE = select.POLLOUT
@@ -38,9 +39,9 @@ class Reactor:
         self._wakeup_fd, write_fd = os.pipe()
         os.set_blocking(self._wakeup_fd, False)
         os.set_blocking(write_fd, False)
-        signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        set_wakeup_fd(write_fd)
+        for number in (SIGTERM, SIGINT):
+            on_signal(number, self._stop)
         self._poll.register(self._wakeup_fd, READABLE)
 
     def _stop(self, *_: object) -> None:

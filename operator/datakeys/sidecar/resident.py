@@ -129,7 +129,7 @@ def serve(settings: Settings, reactor: Reactor, log: EventLog) -> None:
     server = None
     try:
         if settings.delivery == DELIVERY_SOCKET:
-            # Imported here: delivery by file does without ``socket`` (0.5 MiB).
+            # Imported here: delivery by file does without it.
             from datakeys.sidecar.socket_server import SocketServer  # noqa: PLC0415
 
             server = SocketServer(settings.socket_path, resident.slots, reactor)

@@ -7,13 +7,12 @@ Zone: sends this pod's plaintext with ``sendfile``, from file to socket inside t
 # ruff: noqa: PTH101, PTH108
 
 import os
-import socket
 import stat
-import sys
 import time
 
 from datakeys.sidecar.delivery import Slot
 from datakeys.sidecar.http_protocol import MAX_HEAD_BYTES, build_head, decide_target, is_complete, parse_head
+from datakeys.sidecar.primitives import Socket, accept, listen, read_peer_uid
 from datakeys.sidecar.reactor import READABLE, WRITABLE, Handler, Reactor
 
 #: More clients wait in the kernel's queue.
@@ -21,8 +20,6 @@ MAX_CONNECTIONS = 16
 _BACKLOG = 64
 #: A client gets this long for its request, and again for taking the response.
 CLIENT_SECONDS = 5.0
-#: struct ucred: pid, uid, gid, 4 bytes each. Source: unix(7), SO_PEERCRED.
-_UCRED_BYTES = 12
 
 
 class Connection(Handler):
@@ -30,7 +27,7 @@ class Connection(Handler):
 
     __slots__ = ("_head", "_offset", "_output", "_server", "_slot", "deadline", "socket")
 
-    def __init__(self, server: "SocketServer", connection: socket.socket) -> None:
+    def __init__(self, server: "SocketServer", connection: Socket) -> None:
         self.socket = connection
         self.deadline = time.monotonic() + CLIENT_SECONDS
         self._server = server
@@ -99,19 +96,16 @@ class SocketServer(Handler):
         self._reactor = reactor
         self._connections: list[Connection] = []
         _remove_socket(path)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._listener.bind(path)
+        self._listener = listen(path, _BACKLOG)
         os.chmod(path, 0o600)
-        self._listener.listen(_BACKLOG)
         reactor.add(self._listener.fileno(), READABLE, self)
 
     def handle(self) -> None:
         """Accept one client, if it runs as this user."""
         try:
-            client, _ = self._listener.accept()
+            client = accept(self._listener)
         except OSError:
             return
-        client.settimeout(0)
         if read_peer_uid(client) != os.getuid():
             client.close()
             return
@@ -145,12 +139,6 @@ class SocketServer(Handler):
         self._reactor.remove(self._listener.fileno())
         self._listener.close()
         _remove_socket(self._path)
-
-
-def read_peer_uid(client: socket.socket) -> int:
-    """Return the user id of the process at the other end."""
-    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED_BYTES)
-    return int.from_bytes(credentials[4:8], sys.byteorder)
 
 
 def _remove_socket(path: str) -> None:

@@ -11,7 +11,7 @@ from datakeys.contract.encrypted_data_key import EncryptedDataKey
 from datakeys.contract.errors import KmsError, all_error_types
 from datakeys.sidecar.advice import Failure, advise
 from datakeys.sidecar.decrypt import deliver, read_encrypted_data_key
-from datakeys.sidecar.keyservice_client import KeyServiceClient
+from datakeys.sidecar.keyservice_client import KeyServiceClient, build_context
 from datakeys.sidecar.retry import FINAL, RETRY, WAIT, decide_delay
 
 from .conftest import KEY_ARN, FakeKeyService, Pod, make_certificate, wait_until
@@ -178,9 +178,9 @@ def test_lost_input_is_waited_for(pod: Pod, client: KeyServiceClient, lost: str)
     assert (failure.code, failure.retryable) == ("MissingInput", True)
 
 
-def test_client_trusts_nothing_but_the_bundle_and_speaks_tls_1_3(client: KeyServiceClient) -> None:
+def test_client_trusts_nothing_but_the_bundle_and_speaks_tls_1_3(pod: Pod) -> None:
     """The context holds one authority, checks names and takes no older protocol."""
-    context = client._build_context()
+    context = build_context(pod.environment["DATAKEYS_KEYSERVICE_CA_FILE"])
     assert len(context.get_ca_certs()) == 1
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
