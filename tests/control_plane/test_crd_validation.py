@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from kubernetes import client
-from kubernetes.client.rest import ApiException
+from kubernetes.client.exceptions import ApiException
 
 GROUP, VERSION = "datakeys.dev", "v1alpha1"
 UUID = "1234abcd-12ab-34cd-56ef-1234567890ab"
