@@ -34,7 +34,7 @@ def build_images(tag: str) -> None:
     """Build all images; Docker's own cache skips what has not changed."""
     for image in all_images():
         with step(f"image {image.name}:{tag}"):
-            options = [f"--file={image.dockerfile}", f"--tag={_tagged(image, tag)}"]
+            options = [f"--file={TREE / image.dockerfile}", f"--tag={_tagged(image, tag)}"]
             if image.target:
                 options.append(f"--target={image.target}")
             _run("docker", "build", "--quiet", *options, str(TREE))
