@@ -1,0 +1,4 @@
+"""The admission webhook: adds the sidecar to pods that ask for data keys.
+
+Zone: ciphertext only, and even that by name: it mounts Secrets and never reads one.
+"""

@@ -1,0 +1,106 @@
+"""The serving certificate: load it from the mounted Secret, reload it when the kubelet replaces it.
+
+Zone: the webhook's own TLS key passes through to OpenSSL; nothing else is known here. The key service renews
+the Secret; this module only reads.
+"""
+
+import contextlib
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_FILES: Final = ("tls.crt", "tls.key", "ca.crt")
+
+
+class CertificateError(Exception):
+    """The files are missing, don't belong together, or aren't valid now; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was loaded: the authority's certificates (PEM) and the end of the certificate (seconds, epoch)."""
+
+    ca_pem: str
+    expires: float
+
+
+class CertificateStore:
+    """One SSLContext for the life of the process; new handshakes get what was loaded last."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._version: tuple[object, ...] = ()
+        self.context = _build_server_context()
+        self.loaded: Loaded | None = None
+
+    def reload(self) -> bool:
+        """Load the files if they have changed; return whether they were loaded.
+
+        Raises:
+            CertificateError: They can't be used; what was loaded before goes on to be served, and the next
+                call tries again.
+        """
+        folder = self._find_folder()
+        version = _read_version(folder)
+        if version == self._version:
+            return False
+        loaded = _check(folder)
+        # Checked in a context of its own first: a failed load leaves OpenSSL with half a pair.
+        self.context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+        self._version, self.loaded = version, loaded
+        return True
+
+    def _find_folder(self) -> Path:
+        """Return the folder of one generation: the kubelet swaps the link ``..data`` in one step."""
+        data = self._directory / "..data"
+        return data.resolve() if data.is_symlink() else self._directory
+
+
+def _build_server_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _read_version(folder: Path) -> tuple[object, ...]:
+    try:
+        states = [(folder / name).stat() for name in _FILES]
+    except OSError:
+        raise CertificateError(f"{', '.join(_FILES)}: not all are there yet") from None
+    return (folder, *((state.st_ino, state.st_mtime_ns, state.st_size) for state in states))
+
+
+def _check(folder: Path) -> Loaded:
+    """Load the files into contexts of their own and let them shake hands in memory.
+
+    That proves at once that key and certificate belong together, that the certificate comes from ``ca.crt``
+    and is valid now, and tells when it ends.
+    """
+    server_context = _build_server_context()
+    client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client_context.check_hostname = False
+    try:
+        ca_pem = (folder / "ca.crt").read_text(encoding="ascii")
+        server_context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+        client_context.load_verify_locations(cadata=ca_pem)
+        return Loaded(ca_pem, _shake_hands(server_context, client_context))
+    except ssl.SSLCertVerificationError as error:
+        raise CertificateError(f"tls.crt isn't valid under ca.crt: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        raise CertificateError(f"the files don't fit together: {error.reason}") from None
+    except (OSError, ValueError):
+        raise CertificateError("a file can't be read") from None
+
+
+def _shake_hands(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> float:
+    """Return the end of the server's certificate, in seconds since the epoch."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(to_client, to_server)
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
+    # Two flights each at most; OpenSSL asks for the peer's bytes in between.
+    for side in (client, server, client, server, client):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    certificate = client.getpeercert() or {}
+    return float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))

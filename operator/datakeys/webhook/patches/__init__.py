@@ -1,0 +1,12 @@
+"""From a pod to a JSON patch; pure.
+
+Zone: no I/O, no clock, no secrets: names of Secrets only. What is looked up, the DataKeyRequests, is an
+argument.
+"""
+
+from datakeys.webhook.patches.injection import Injection, build_injection, find_requests
+from datakeys.webhook.patches.refusal import Refusal
+from datakeys.webhook.patches.request_facts import RequestFacts
+from datakeys.webhook.patches.sidecar import SidecarSettings
+
+__all__ = ["Injection", "Refusal", "RequestFacts", "SidecarSettings", "build_injection", "find_requests"]

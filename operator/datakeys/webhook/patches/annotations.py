@@ -1,0 +1,104 @@
+"""What a pod's annotations ask for. Zone: no secrets, no I/O; annotations are untrusted."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from datakeys.contract.identity import ANNOTATION_CONTAINERS, ANNOTATION_DELIVERY, ANNOTATION_REQUESTS
+from datakeys.webhook.patches.refusal import RefusedError
+
+Pod = Mapping[str, Any]
+
+DELIVERIES: Final = ("file", "socket")
+MAX_REQUESTS: Final = 32
+_MAX_NAME_CHARACTERS: Final = 253
+#: Source: Kubernetes "Object Names and IDs", section "DNS Subdomain Names".
+_DNS_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Which data keys, how delivered, and to which containers (empty: all of ``spec.containers``)."""
+
+    requests: tuple[str, ...]
+    delivery: str
+    containers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """A container that gets the data keys, and where it stands in the pod."""
+
+    container: Mapping[str, Any]
+    #: ``containers`` or ``initContainers``.
+    kind: str
+    index: int
+
+    @property
+    def field(self) -> str:
+        """Return the container's field path, for messages."""
+        return f"spec.{self.kind}[{self.index}]"
+
+
+def parse_wishes(pod: Pod) -> Wishes:
+    """Parse the annotations.
+
+    Raises:
+        RefusedError: An annotation is missing or malformed; the message names it.
+    """
+    annotations = pod["metadata"].get("annotations") or {}
+    delivery = annotations.get(ANNOTATION_DELIVERY, DELIVERIES[0])
+    if delivery not in DELIVERIES:
+        raise RefusedError(f"annotation {ANNOTATION_DELIVERY}: must be {' or '.join(DELIVERIES)}")
+    containers: tuple[str, ...] = ()
+    if ANNOTATION_CONTAINERS in annotations:
+        containers = _parse_names(annotations[ANNOTATION_CONTAINERS], ANNOTATION_CONTAINERS)
+    return Wishes(_parse_requests(annotations), delivery, containers)
+
+
+def iterate_containers(pod: Pod) -> Iterator[Receiver]:
+    """Give every container and init container; ephemeral ones don't exist when a pod is created."""
+    for kind in ("containers", "initContainers"):
+        for index, container in enumerate(pod["spec"].get(kind) or []):
+            yield Receiver(container, kind, index)
+
+
+def select_receivers(pod: Pod, wishes: Wishes) -> list[Receiver]:
+    """Return the containers that get the data keys; init containers only if they are named.
+
+    Raises:
+        RefusedError: The annotation names a container that the pod doesn't have.
+    """
+    everything = list(iterate_containers(pod))
+    if not wishes.containers:
+        return [one for one in everything if one.kind == "containers"]
+    unknown = set(wishes.containers) - {one.container["name"] for one in everything}
+    if unknown:
+        raise RefusedError(f"annotation {ANNOTATION_CONTAINERS}: the pod has no container {min(unknown)}")
+    return [one for one in everything if one.container["name"] in wishes.containers]
+
+
+def _parse_requests(annotations: Mapping[str, str]) -> tuple[str, ...]:
+    if ANNOTATION_REQUESTS not in annotations:
+        raise RefusedError(
+            f"annotation {ANNOTATION_REQUESTS}: is missing; name the DataKeyRequests that the pod needs"
+        )
+    names = _parse_names(annotations[ANNOTATION_REQUESTS], ANNOTATION_REQUESTS)
+    if len(names) > MAX_REQUESTS:
+        raise RefusedError(
+            f"annotation {ANNOTATION_REQUESTS}: names more than {MAX_REQUESTS} DataKeyRequests"
+        )
+    return names
+
+
+def _parse_names(text: str, annotation: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if len(name) > _MAX_NAME_CHARACTERS or not _DNS_SUBDOMAIN.fullmatch(name):
+            raise RefusedError(
+                f"annotation {annotation}: {name[:64]!r} is not a name; give names separated by commas"
+            )
+    if len(set(names)) < len(names):
+        raise RefusedError(f"annotation {annotation}: a name is given twice")
+    return names

@@ -1,0 +1,24 @@
+"""Why a pod isn't admitted. Zone: no secrets; the message goes to whoever creates the pod."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the API server is told about a pod that is refused.
+
+    Source: Kubernetes API conventions, "Response Status Kind".
+    """
+
+    message: str
+    code: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY
+    reason: str = "Invalid"
+
+
+class RefusedError(Exception):
+    """A rule refuses the pod; ``message`` starts with the field or annotation to change."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message

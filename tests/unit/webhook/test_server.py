@@ -1,0 +1,200 @@
+"""The whole process on loopback: readiness, TLS, metrics, renewal, draining; and the settings."""
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+from datakeys.webhook import server as server_module
+from datakeys.webhook.request_lookup import KubernetesRequestLookup
+from datakeys.webhook.server import Webhook
+from datakeys.webhook.settings import Address, Settings, read_settings
+
+from .conftest import SETTINGS, Authority
+from .test_admission import FakeApi
+from .test_ca_bundle import FakeConfiguration, encode
+from .test_review import build_review
+
+Mount = Callable[[Authority, str], Path]
+OPERATOR = Path(__file__).parents[3] / "operator"
+REQUIRED = {"DATAKEYS_SIDECAR_IMAGE": "image", "DATAKEYS_KEYSERVICE_URL": "https://k"}
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Running:
+    """A running webhook and a client of it."""
+
+    def __init__(self, folder: Path, session: ClientSession) -> None:
+        self.configuration = FakeConfiguration("")
+        self.settings = Settings(
+            Address("127.0.0.1", free_port()), Address("127.0.0.1", free_port()), folder, SETTINGS, "INFO"
+        )
+        lookup = KubernetesRequestLookup(FakeApi().get)
+        self.webhook = Webhook(self.settings, lookup, self.configuration, drain_seconds=0.5)
+        self.session = session
+        self.task: asyncio.Task[None] | None = None
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Ask for health or metrics."""
+        url = f"http://127.0.0.1:{self.settings.health_listen.port}{path}"
+        async with self.session.get(url) as answer:
+            return answer.status, await answer.text()
+
+    async def review(self, trusted: bytes) -> dict[str, Any]:
+        """Post a review over TLS."""
+        context = ssl.create_default_context(cadata=trusted.decode())
+        url = f"https://localhost:{self.settings.listen.port}/mutate-pods"
+        async with self.session.post(url, json=build_review(), ssl=context) as answer:
+            response: dict[str, Any] = (await answer.json())["response"]
+            return response
+
+    async def wait_ready(self, status: int = 200) -> None:
+        """Wait until /readyz gives a status."""
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            with_error = await asyncio.gather(self.get("/readyz"), return_exceptions=True)
+            if isinstance(with_error[0], tuple) and with_error[0][0] == status:
+                return
+            await asyncio.sleep(0.02)
+        raise TimeoutError
+
+
+@pytest.fixture
+async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    """Start a webhook whose certificate isn't mounted yet."""
+    monkeypatch.setattr(server_module, "CERTIFICATE_SECONDS", 0.05)
+    monkeypatch.setattr(server_module, "_FIRST_RETRY_SECONDS", 0.05)
+    async with ClientSession() as session:
+        made = Running(tmp_path / "tls", session)
+        made.task = asyncio.create_task(made.webhook.run())
+        yield made
+        if not made.task.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+        await made.task
+
+
+async def test_ready_only_with_certificate_and_bundle(
+    running: Running, authority: Authority, mount: Mount
+) -> None:
+    """Alive from the start; ready when reviews can be answered and the API server trusts the answer."""
+    await running.wait_ready(503)
+    assert (await running.get("/healthz"))[0] == 200
+    assert (await running.get("/readyz"))[1] == "no serving certificate yet\n"
+    running.configuration.error = ConnectionError()
+    mount(authority, "1")
+    await asyncio.sleep(0.7)
+    assert (await running.get("/readyz"))[1] == "caBundle isn't set yet\n"
+    running.configuration.error = None
+    await running.wait_ready()
+    assert running.configuration.bundles == [encode(authority.pem.decode())]
+    assert (await running.review(authority.pem))["allowed"]
+
+
+async def test_renewal_goes_on_without_a_restart(
+    running: Running, authority: Authority, mount: Mount
+) -> None:
+    """A new certificate of a new CA is served, and its bundle set."""
+    mount(authority, "1")
+    await running.wait_ready()
+    renewed = Authority("next CA")
+    mount(renewed, "2")
+    for _ in range(250):
+        if running.configuration.bundles == [encode(renewed.pem.decode())]:
+            break
+        await asyncio.sleep(0.02)
+    assert (await running.review(renewed.pem))["allowed"]
+    await running.wait_ready()
+
+
+async def test_broken_renewal_keeps_serving(running: Running, authority: Authority, mount: Mount) -> None:
+    """An unfit Secret is refused and the old certificate stays."""
+    folder = mount(authority, "1")
+    await running.wait_ready()
+    (folder / "..data" / "tls.key").write_text("broken")
+    await asyncio.sleep(0.2)
+    assert (await running.review(authority.pem))["allowed"]
+    assert (await running.get("/readyz"))[0] == 200
+
+
+async def test_metrics_show_admissions_and_expiry(
+    running: Running, authority: Authority, mount: Mount
+) -> None:
+    """Results, latency and the certificate's end."""
+    mount(authority, "1")
+    await running.wait_ready()
+    await running.review(authority.pem)
+    status, text = await running.get("/metrics")
+    assert status == 200
+    assert 'datakeys_webhook_admissions_total{result="injected"} 1.0' in text
+    assert "datakeys_webhook_admission_seconds_bucket" in text
+    (line,) = [one for one in text.splitlines() if one.startswith("datakeys_webhook_certificate_expiry")]
+    assert float(line.split()[1]) == pytest.approx(time.time() + 12 * 3600, abs=60)
+
+
+async def test_sigterm_drains(running: Running, authority: Authority, mount: Mount) -> None:
+    """Unready at once, but reviews are answered until the drain is over; then the process ends."""
+    mount(authority, "1")
+    await running.wait_ready()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running.wait_ready(503)
+    assert (await running.get("/readyz"))[1] == "stopping\n"
+    assert (await running.review(authority.pem))["allowed"]
+    assert running.task is not None
+    await asyncio.wait_for(running.task, 5)
+
+
+def test_settings_are_read_once_with_defaults() -> None:
+    """The two that have no default, and the rest."""
+    settings = read_settings(REQUIRED)
+    assert settings.listen == Address("0.0.0.0", 8443)  # noqa: S104 - the documented default
+    assert settings.health_listen == Address("0.0.0.0", 9443)  # noqa: S104
+    assert settings.sidecar.image_pull_policy == "IfNotPresent"
+    assert settings.tls_directory == Path("/var/run/datakeys/tls")
+    assert read_settings({**REQUIRED, "DATAKEYS_LISTEN": "[::]:1"}).listen == Address("::", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATAKEYS_SIDECAR_IMAGE", ""),
+        ("DATAKEYS_KEYSERVICE_URL", ""),
+        ("DATAKEYS_SIDECAR_IMAGE_PULL_POLICY", "Sometimes"),
+        ("DATAKEYS_LISTEN", "8443"),
+        ("DATAKEYS_HEALTH_LISTEN", "host:https"),
+    ],
+)
+def test_unfit_setting_is_named(name: str, value: str) -> None:
+    """The message names the variable."""
+    with pytest.raises(ValueError, match=name):
+        read_settings({**REQUIRED, name: value})
+
+
+def test_process_without_settings_ends_with_a_reason() -> None:
+    """``python -m datakeys.webhook`` refuses to start half-configured."""
+    environment = {"PYTHONPATH": str(OPERATOR), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-m", "datakeys.webhook"],
+        env=environment,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert b"DATAKEYS_SIDECAR_IMAGE must be set" in done.stdout
