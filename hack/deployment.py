@@ -109,6 +109,7 @@ def attach(name: str) -> Cluster:
 def install_chart(cluster: Cluster, *sets: str) -> None:
     """Install or upgrade the chart with Helm and wait until every Deployment is available."""
     apply_system_namespace(cluster)
+    installed = cluster.kubectl("get", "deployments", "-n", SYSTEM_NAMESPACE, "-o", "name").split()
     cluster.run(
         "helm",
         "upgrade",
@@ -122,6 +123,11 @@ def install_chart(cluster: Cluster, *sets: str) -> None:
         "--wait",
         "--timeout=5m",
     )
+    # The images keep their tag when they are built anew, so that running pods must be replaced.
+    for deployment in installed:
+        cluster.kubectl("rollout", "restart", deployment, "-n", SYSTEM_NAMESPACE)
+    for deployment in installed:
+        cluster.kubectl("rollout", "status", deployment, "-n", SYSTEM_NAMESPACE, "--timeout=180s")
 
 
 def apply_system_namespace(cluster: Cluster) -> None:

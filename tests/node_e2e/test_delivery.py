@@ -38,7 +38,7 @@ def test_app_reads_its_data_key_from_a_file(cluster: Cluster, namespace: str) ->
     )
     assert stat.split() == ["400", str(APP_UID)]
     mounts = cluster.read_file(namespace, "consumer", "app", "/proc/mounts").decode()
-    [line] = [line for line in mounts.splitlines() if "/var/run/datakeys/keys" in line]
+    [line] = [line for line in mounts.splitlines() if "/datakeys/keys" in line]
     assert line.startswith("tmpfs ")
     assert " ro," in line
 
