@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quote
 from typing import Final
 
 from datakeys.contract.errors import AuditError
@@ -21,7 +22,7 @@ from datakeys.keyservice.authz.principal import Principal
 STREAM: Final = "kms.audit"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AuditRecord:
     """What happened in one call.
 
@@ -78,12 +79,13 @@ class AuditLog:
     def _build_line(self, record: AuditRecord) -> str:
         line = (
             f'{self._head},"eventTime":"{self._format_time()}","eventID":"{record.request_id}"'
-            f',"eventName":"{record.operation}","sourceIPAddress":{json.dumps(record.source)}'
+            f',"eventName":"{record.operation}","sourceIPAddress":{quote(record.source)}'
             f',"userIdentity":{_format_identity(record.principal)}'
-            f',"recipientAccountId":{json.dumps(record.account)},"keyId":{json.dumps(record.key_id)}'
+            f',"recipientAccountId":{quote(record.account)},"keyId":{quote(record.key_id)}'
         )
         if record.context:
-            line += f',"encryptionContext":{json.dumps(record.context)}'
+            pairs = ",".join([f"{quote(key)}:{quote(value)}" for key, value in record.context.items()])
+            line += f',"encryptionContext":{{{pairs}}}'
         if record.blob:
             line += f',"ciphertextBlobSha256":"{hashlib.sha256(record.blob).hexdigest()}"'
         if record.dry_run:
@@ -91,7 +93,7 @@ class AuditLog:
         if record.error_code:
             line += f',"errorCode":"{record.error_code}"'
         if record.reason:
-            line += f',"reason":{json.dumps(record.reason)}'
+            line += f',"reason":{quote(record.reason)}'
         return line + "}\n"
 
     def _format_time(self) -> str:

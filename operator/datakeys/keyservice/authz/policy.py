@@ -57,7 +57,7 @@ class GrantFacts:
     context_subset: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AccessRequest:
     """One access question.
 

@@ -9,7 +9,6 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from datakeys.contract.encryption_context import EncryptionContext, canonical_bytes
 from datakeys.contract.errors import InvalidCiphertextError
 from datakeys.keyservice.material.backing_key import BackingKey
 from datakeys.keyservice.material.ciphertext_blob import (
@@ -44,33 +43,29 @@ class EncryptionKey:
         self._secret = backing_key.reveal()
         self._header_prefix = build_header_prefix(key_id, material_id)
 
-    def encrypt(self, plaintext: bytes, context: EncryptionContext, random: RandomSource) -> bytes:
+    def encrypt(self, plaintext: bytes, context_bytes: bytes, random: RandomSource) -> bytes:
         """Return a ciphertext blob of ``len(plaintext) + 93`` bytes.
 
         Args:
             plaintext: 1..4096 bytes.
-            context: Authenticated, not stored.
+            context_bytes: The canonical bytes of the encryption context: authenticated, not stored.
             random: Gives the 16-byte nonce and the 12-byte IV.
 
         Raises:
             ValueError: The plaintext's length is out of bounds.
-            ValidationError: The context isn't valid Unicode.
         """
         if not MIN_PLAINTEXT_BYTES <= len(plaintext) <= MAX_PLAINTEXT_BYTES:
             raise ValueError("a plaintext has 1..4096 bytes")
         header = self._header_prefix + random(NONCE_BYTES + IV_BYTES)
-        return header + self._cipher(header).encrypt(
-            header[IV_START:], plaintext, header + canonical_bytes(context)
-        )
+        return header + self._cipher(header).encrypt(header[IV_START:], plaintext, header + context_bytes)
 
-    def decrypt(self, blob: CiphertextBlob, context: EncryptionContext) -> bytes:
+    def decrypt(self, blob: CiphertextBlob, context_bytes: bytes) -> bytes:
         """Return the plaintext, 1..4096 bytes.
 
         Raises:
             InvalidCiphertextError: Any bit or any pair of the context differs; it has no text.
-            ValidationError: The context isn't valid Unicode.
         """
-        aad = blob.header + canonical_bytes(context)
+        aad = blob.header + context_bytes
         try:
             return self._cipher(blob.header).decrypt(blob.iv, blob.payload, aad)
         except InvalidTag:

@@ -4,6 +4,7 @@ Zone: no key material. Source: kms-semantics section 1.6: lookup, grant tokens, 
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from datakeys.contract.arn import MAX_KEY_ID_LENGTH, Arn, ResourceKind, build_alias_arn, parse_key_id
@@ -47,8 +48,7 @@ def find_key(service: Service, call: Call, key_id: str, *, alias_allowed: bool =
         AccessDeniedError: No such key in another account: whether it exists isn't told.
         IntegrityError: The key's record fails authentication.
     """
-    arn = parse_key_id(key_id, region=service.region, account=call.account)
-    call.audit.key_arn = str(arn)
+    arn, call.audit.key_arn = _parse(key_id, service.region, call.account)
     if arn.kind is ResourceKind.ALIAS:
         if not alias_allowed:
             raise NotFoundError(f"Invalid keyId '{key_id}'")
@@ -155,6 +155,12 @@ def to_grant_facts(grant: GrantRecord) -> GrantFacts:
     return GrantFacts(
         grant.grant_id, grant.grantee, grant.operations, grant.context_equals, grant.context_subset
     )
+
+
+@lru_cache(maxsize=8192)
+def _parse(key_id: str, region: str, account: str) -> tuple[Arn, str]:
+    arn = parse_key_id(key_id, region=region, account=account)
+    return arn, str(arn)
 
 
 def _find_by_alias(service: Service, call: Call, arn: Arn) -> KeyRecord:

@@ -6,6 +6,7 @@ too.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from datakeys.contract.arn import build_key_arn
@@ -75,7 +76,10 @@ class Service:
 
     def key_arn(self, account: str, key_id: str) -> str:
         """Return a key's ARN."""
-        return build_key_arn(self.region, account, key_id)
+        return _build_key_arn(self.region, account, key_id)
+
+
+_build_key_arn: Final = lru_cache(maxsize=8192)(build_key_arn)
 
 
 #: One API verb: reads the call's body, returns the answer's JSON object.

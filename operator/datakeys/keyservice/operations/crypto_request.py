@@ -31,30 +31,34 @@ _BOTH_OR_NEITHER: Final = "Please specify either number of bytes or key spec."
 _DATA_KEY_SPECS: Final = (DataKeySpec.AES_256, DataKeySpec.AES_128)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DataKeyRequest:
     """The members of GenerateDataKey and GenerateDataKeyWithoutPlaintext."""
 
     key_id: str
     number_of_bytes: int
     context: dict[str, str]
+    context_bytes: bytes
     grant_tokens: list[str]
     dry_run: bool
 
 
-def finish(members: Members, call: Call, *, key_id: str, context: dict[str, str], dry_run: bool) -> None:
+def finish(members: Members, call: Call, *, key_id: str, context: dict[str, str], dry_run: bool) -> bytes:
     """Report broken constraints; if there are none, note for the audit record what the call is about.
+
+    Returns:
+        The canonical bytes of the context.
 
     Raises:
         ValidationError: A constraint is broken, or the context is too long or not valid Unicode.
     """
     members.finish()
-    if context:
-        check_size(context)
-        canonical_bytes(context)
+    check_size(context)
+    context_bytes = canonical_bytes(context)
     call.audit.key_arn = key_id
     call.audit.context = context
     call.audit.dry_run = dry_run
+    return context_bytes
 
 
 def parse_data_key_request(call: Call) -> DataKeyRequest:
@@ -75,11 +79,11 @@ def parse_data_key_request(call: Call) -> DataKeyRequest:
         members.fail(
             "Value at 'recipient' failed to satisfy constraint: Member must be null: no enclaves here"
         )
-    finish(members, call, key_id=key_id, context=context, dry_run=dry_run)
+    context_bytes = finish(members, call, key_id=key_id, context=context, dry_run=dry_run)
     if bool(spec) == (number is not None):
         raise ValidationError(_BOTH_OR_NEITHER)
     size = number if number is not None else DATA_KEY_BYTES[DataKeySpec(spec)]
-    return DataKeyRequest(key_id, size, context, tokens, dry_run)
+    return DataKeyRequest(key_id, size, context, context_bytes, tokens, dry_run)
 
 
 def require_symmetric(call: Call, record: KeyRecord, algorithm: str = "SYMMETRIC_DEFAULT") -> None:

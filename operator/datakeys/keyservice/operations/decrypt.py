@@ -39,11 +39,12 @@ from datakeys.keyservice.store.records import KeyRecord
 NAME: Final = "Decrypt"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Request:
     ciphertext_blob: bytes
     key_id: str
     context: dict[str, str]
+    context_bytes: bytes
     grant_tokens: list[str]
     algorithm: str
     dry_run: bool
@@ -66,7 +67,7 @@ def decrypt(service: Service, call: Call) -> dict[str, Any]:
     if record.find_material(blob.material_id) is None:
         raise InvalidCiphertextError
     key = service.keyring.open(record, blob.material_id)
-    plaintext = key.decrypt(blob, request.context)
+    plaintext = key.decrypt(blob, request.context_bytes)
     stop_dry_run(dry_run=request.dry_run)
     return {
         "KeyId": call.audit.key_arn,
@@ -85,10 +86,10 @@ def _parse(call: Call) -> _Request:
     algorithm = members.enum("EncryptionAlgorithm", ENCRYPTION_ALGORITHMS, "SYMMETRIC_DEFAULT")
     dry_run = members.boolean("DryRun")
     recipient = members.has("Recipient")
-    finish(members, call, key_id=key_id, context=context, dry_run=dry_run)
+    context_bytes = finish(members, call, key_id=key_id, context=context, dry_run=dry_run)
     if recipient:
         raise UnsupportedOperationError("Recipient is not supported: there are no enclaves here.")
-    return _Request(ciphertext_blob, key_id, context, tokens, algorithm, dry_run)
+    return _Request(ciphertext_blob, key_id, context, context_bytes, tokens, algorithm, dry_run)
 
 
 def _find_key(service: Service, call: Call, request: _Request, blob: CiphertextBlob) -> KeyRecord:

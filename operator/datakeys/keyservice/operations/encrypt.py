@@ -33,12 +33,12 @@ def encrypt(service: Service, call: Call) -> dict[str, Any]:
     tokens = read_grant_tokens(members)
     algorithm = members.enum("EncryptionAlgorithm", ENCRYPTION_ALGORITHMS, "SYMMETRIC_DEFAULT")
     dry_run = members.boolean("DryRun")
-    finish(members, call, key_id=key_id, context=context, dry_run=dry_run)
+    context_bytes = finish(members, call, key_id=key_id, context=context, dry_run=dry_run)
     record = resolve(service, call, NAME, key_id, grant_tokens=tokens, context=context)
     require_symmetric(call, record, algorithm)
     key = service.keyring.open(record, record.current_material_id)
     stop_dry_run(dry_run=dry_run)
-    blob = key.encrypt(plaintext, context, service.random)
+    blob = key.encrypt(plaintext, context_bytes, service.random)
     call.audit.ciphertext_blob = blob
     return {
         "CiphertextBlob": base64.b64encode(blob).decode(),

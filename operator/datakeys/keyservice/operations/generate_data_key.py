@@ -31,7 +31,7 @@ def generate_data_key(service: Service, call: Call) -> dict[str, Any]:
     require_symmetric(call, record)
     key = service.keyring.open(record, record.current_material_id)
     stop_dry_run(dry_run=request.dry_run)
-    plaintext, blob = make_data_key(key, request.number_of_bytes, request.context, service.random)
+    plaintext, blob = make_data_key(key, request.number_of_bytes, request.context_bytes, service.random)
     call.audit.ciphertext_blob = blob
     return {
         "CiphertextBlob": base64.b64encode(blob).decode(),

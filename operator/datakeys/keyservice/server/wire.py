@@ -21,6 +21,13 @@ _ACCOUNT: Final = HEADER_ACCOUNT.encode()
 _OBJECT_NAME: Final = HEADER_OBJECT_NAME.encode()
 _MAX_OBJECT_NAME: Final = 253
 
+
+def _refuse_constant(_: str) -> None:
+    raise ValueError("not JSON")
+
+
+#: Made once; NaN and Infinity aren't JSON.
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 _BY_TARGET: Final[Mapping[bytes, Verb]] = {
     TARGET_PREFIX + name.encode(): verb for name, verb in VERBS.items()
 }
@@ -47,7 +54,7 @@ def parse_body(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     try:
-        parsed = json.loads(body.decode(), parse_constant=_refuse_constant)
+        parsed = _DECODER.decode(body.decode())
     except (ValueError, RecursionError):
         raise SerializationError("The body is not JSON.") from None
     if type(parsed) is not dict:
@@ -83,7 +90,3 @@ def read_object_name(headers: Mapping[bytes, bytes]) -> str:
     if len(header) > _MAX_OBJECT_NAME or not header.isascii():
         raise SerializationError(f"The header {HEADER_OBJECT_NAME} is not valid.")
     return header.decode()
-
-
-def _refuse_constant(_: str) -> None:
-    raise ValueError("not JSON")
