@@ -145,6 +145,7 @@ def test_sidecar_alone_can_write_the_keys_and_read_the_rest() -> None:
         "/var/run/datakeys/token": True,
         "/var/run/datakeys/trust": True,
         "/var/run/datakeys/keys": False,
+        "/var/run/secrets/kubernetes.io/serviceaccount": True,
     }
 
 

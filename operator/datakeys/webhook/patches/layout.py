@@ -15,3 +15,5 @@ PATH_KEYS: Final = f"{ROOT}/keys"
 PATH_ENCRYPTED: Final = f"{ROOT}/encrypted"
 PATH_TOKEN: Final = f"{ROOT}/token"
 PATH_TRUST: Final = f"{ROOT}/trust"
+#: Where the API server mounts a token for itself into every container that has nothing there.
+PATH_API_TOKEN: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path

@@ -13,6 +13,7 @@ from datakeys.contract.encrypted_data_key import (
 from datakeys.contract.identity import AUDIENCE, TRUST_BUNDLE_CONFIG_MAP, TRUST_BUNDLE_KEY
 from datakeys.webhook.patches.annotations import Pod, Wishes, iterate_containers
 from datakeys.webhook.patches.layout import (
+    PATH_API_TOKEN,
     PATH_ENCRYPTED,
     PATH_KEYS,
     PATH_TOKEN,
@@ -80,6 +81,8 @@ def build_sidecar(pod: Pod, wishes: Wishes, settings: SidecarSettings, *, user: 
             {"name": VOLUME_TOKEN, "mountPath": PATH_TOKEN, "readOnly": True},
             {"name": VOLUME_TRUST, "mountPath": PATH_TRUST, "readOnly": True},
             {"name": VOLUME_KEYS, "mountPath": PATH_KEYS},
+            # Keeps the pod's token for the API server out of the sidecar, which has no use for it.
+            {"name": VOLUME_TRUST, "mountPath": PATH_API_TOKEN, "readOnly": True},
         ],
     }
 
