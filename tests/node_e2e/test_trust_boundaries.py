@@ -62,7 +62,7 @@ def test_the_controller_can_not_decrypt(cluster: Cluster, namespace: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("operation", "extra"), [("GenerateDataKey", {"KeySpec": "AES_256"}), ("Encrypt", {})]
+    ("operation", "extra"), [("GenerateDataKey", {"KeySpec": "AES_256"}), ("Encrypt", {"Plaintext": "AAAA"})]
 )
 def test_the_controller_can_not_get_or_choose_plaintext(
     cluster: Cluster, namespace: str, key: str, operation: str, extra: dict[str, str]
