@@ -70,6 +70,17 @@ def _batches(names: list[str], size: int) -> list[list[str]]:
     return [names[start : start + size] for start in range(0, len(names), size)]
 
 
+def _kill_while_applying(
+    cluster: Cluster, victim: str, requests: list[dict[str, object]], number: int
+) -> None:
+    """Kill after a part of the batch, another part each time."""
+    applying = threading.Thread(target=_apply_patiently, args=(cluster, *requests))
+    applying.start()
+    time.sleep(0.1 * (1 + number))
+    _kill(cluster, victim)
+    applying.join()
+
+
 def _statuses(cluster: Cluster, namespace: str) -> dict[str, dict[str, object]]:
     try:
         items = cluster.get("datakeyrequests", "-n", namespace)["items"]
@@ -143,10 +154,9 @@ def test_killing_everything_while_requests_are_made_loses_nothing(cluster: Clust
     observer.start()
     try:
         names = [f"r{number:03d}" for number in range(REQUESTS)]
-        for victim, batch in zip(VICTIMS, _batches(names, REQUESTS // len(VICTIMS)), strict=True):
-            _apply_patiently(cluster, *[build_request(namespace, name) for name in batch])
-            _kill(cluster, victim)
-            time.sleep(1.0)
+        batches = _batches(names, REQUESTS // len(VICTIMS))
+        for number, (victim, batch) in enumerate(zip(VICTIMS, batches, strict=True)):
+            _kill_while_applying(cluster, victim, [build_request(namespace, name) for name in batch], number)
         wait_until(
             "all are Ready", 300, lambda: _ready(_statuses(cluster, namespace)) == REQUESTS, interval=2.0
         )

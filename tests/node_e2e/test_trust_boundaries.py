@@ -1,10 +1,11 @@
 """What each process can and can't do, tried from inside the running processes."""
 
 import json
+from typing import Any
 
 import pytest
 
-from deployment import SYSTEM_NAMESPACE, Cluster
+from deployment import SYSTEM_NAMESPACE, Cluster, wait_until
 from workloads import apply, build_pod, build_request, build_service_account, status_of
 
 # Runs inside the controller's container, with the controller's own token and trust bundle.
@@ -28,9 +29,19 @@ print(json.dumps({"status": answer.status, "body": json.loads(answer.read() or b
 
 
 def _system_pod(cluster: Cluster, room: str) -> str:
-    pods = cluster.get("pods", "-n", SYSTEM_NAMESPACE, "--field-selector=status.phase=Running")["items"]
-    names = [pod["metadata"]["name"] for pod in pods if f"datakeys-{room}" in pod["metadata"]["name"]]
-    return str(min(names))
+    """Return a Ready pod of a room; after the fault tests one may still be starting again."""
+
+    def ready() -> str:
+        pods = cluster.get("pods", "-n", SYSTEM_NAMESPACE, "-l", f"app.kubernetes.io/component={room}")[
+            "items"
+        ]
+        return min((pod["metadata"]["name"] for pod in pods if _is_ready(pod)), default="")
+
+    return str(wait_until(f"a pod of {room} is Ready", 180, ready))
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in pod["status"]["conditions"])
 
 
 def _call(
