@@ -5,9 +5,9 @@ KmsKeys are indexed, which makes kopf list them all before it calls any handler.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import kopf
 
@@ -32,6 +32,16 @@ _ANNOTATION_PREFIX: Final = GROUP
 _DELETED: Final = "DELETED"
 
 
+class DiffBaseStorage(kopf.AnnotationsDiffBaseStorage):
+    """Kopf's memory of what it has handled; DataKeyRequests need none, and thousands of them cost time."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
+        """Return what is compared between two events of an object."""
+        if body.get("kind") == "DataKeyRequest":
+            return kopf.BodyEssence()
+        return super().build(body=body, extra_fields=extra_fields)
+
+
 @dataclass(frozen=True)
 class Handlers:
     """What the kopf handlers call."""
@@ -51,6 +61,8 @@ async def run_operator(connection: ClusterConnection, handlers: Handlers, stop: 
         settings=build_settings(),
         standalone=True,
         clusterwide=True,
+        # Kopf would look up the user's name, which a container's UID doesn't have. It exports no type for it.
+        identity=cast("Any", MANAGED_BY),
         stop_flag=stop,
     )
 
@@ -65,7 +77,7 @@ def build_settings() -> kopf.OperatorSettings:
     settings.posting.loggers = False
     settings.persistence.finalizer = FINALIZER
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=_ANNOTATION_PREFIX)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(
+    settings.persistence.diffbase_storage = DiffBaseStorage(
         prefix=_ANNOTATION_PREFIX, key="last-handled-configuration"
     )
     settings.posting.reporting_component = MANAGED_BY

@@ -176,11 +176,11 @@ class RequestReconciler:
         namespace = request.key.namespace
         if isinstance(error, MissingError) or error.is_terminating:
             # The request or its namespace is going away, which will be told.
-            self.access.forget(namespace)
+            self.access.doubt(namespace)
             return None
         if isinstance(error, ForbiddenError):
             # The namespace may have been made anew without the RoleBinding.
-            self.access.forget(namespace)
+            self.access.doubt(namespace)
         return FailedAttempt(_KUBERNETES, f"Kubernetes API: {error}", retryable=True)
 
 

@@ -7,7 +7,7 @@ nothing is written.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from datakeys.contract.identity import TRUST_BUNDLE_CONFIG_MAP
 from datakeys.controller.decisions.namespace_objects import (
@@ -31,6 +31,8 @@ _LOG = logging.getLogger(__name__)
 #: A new RoleBinding takes effect once the API server's authorizer has seen it: pauses between attempts.
 _RBAC_PAUSES_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 _PARALLEL_COPIES: Final = 16
+#: How long a refusal counts for all requests of a namespace.
+_REFUSAL_SECONDS: Final = 1.0
 
 
 class NamespaceAccess:
@@ -49,7 +51,7 @@ class NamespaceAccess:
         """Return once the namespace is accessible; later calls cost nothing.
 
         Raises:
-            KubeError: It can't be made accessible for now; the next call tries again.
+            KubeError: It can't be made accessible for now; a call a second later tries again.
         """
         entry = self._entries.get(namespace)
         if entry is None:
@@ -57,12 +59,16 @@ class NamespaceAccess:
             self._entries[namespace] = entry
         error = await asyncio.shield(entry)
         if error is not None:
-            if self._entries.get(namespace) is entry:
-                del self._entries[namespace]
             raise error
 
+    def doubt(self, namespace: str) -> None:
+        """Enter a namespace again at the next call: a right that was there is missing."""
+        entry = self._entries.get(namespace)
+        if entry is not None and entry.done() and entry.result() is None:
+            del self._entries[namespace]
+
     def forget(self, namespace: str) -> None:
-        """Forget a namespace: its last request is gone, or a right that was there is missing."""
+        """Forget a namespace: its last request is gone."""
         self._entries.pop(namespace, None)
 
     # The observer of the trust bundle's source in the system namespace.
@@ -91,8 +97,15 @@ class NamespaceAccess:
         try:
             await self._enter(namespace)
         except KubeError as error:
+            # For a while the answer stays: a thousand requests must not ask one by one.
+            loop = asyncio.get_running_loop()
+            loop.call_later(_REFUSAL_SECONDS, self._forget_entry, namespace, asyncio.current_task())
             return error
         return None
+
+    def _forget_entry(self, namespace: str, entry: asyncio.Task[Any] | None) -> None:
+        if self._entries.get(namespace) is entry:
+            del self._entries[namespace]
 
     async def _enter(self, namespace: str) -> None:
         await self._bind(namespace)
