@@ -75,4 +75,4 @@ def _build_algorithms(record: KeyRecord) -> dict[str, list[str]]:
         case KeyUsage.KEY_AGREEMENT:
             return {"KeyAgreementAlgorithms": ["ECDH"]}
         case KeyUsage.ENCAPSULATE_DECAPSULATE:
-            return {}
+            return {"EncapsulationAlgorithms": ["ML_KEM"]}
