@@ -71,7 +71,7 @@ class Clock:
 
 def connect(handler: Handler, transport: MemoryTransport, clock: Clock | None = None) -> HttpConnection:
     """Return a connection of a server with that handler; each phase lasts 9 s."""
-    durations = {phase: 9.0 for phase in Phase if phase is not Phase.WORK}
+    durations: dict[Phase, float] = {phase: 9.0 for phase in Phase if phase is not Phase.WORK}
     deadlines: Deadlines[HttpConnection] = Deadlines(durations, clock or Clock())
     state = ServerState(handler, LIMITS, HttpCounters(), deadlines, b"date: today\r\n")
     connection = HttpConnection(state)
