@@ -106,7 +106,9 @@ class AdmissionHandler:
             facts = await self._lookup.fetch(review.namespace, find_requests(pod))
         except LookupUnavailableError as error:
             message = f"the DataKeyRequests of this pod can't be looked up now ({error.message}); try again"
-            return Injection(refusal=Refusal(message, HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable"))
+            return Injection(
+                refusal=Refusal(message, int(HTTPStatus.SERVICE_UNAVAILABLE), "ServiceUnavailable")
+            )
         return build_injection(pod, facts, self._settings)
 
 

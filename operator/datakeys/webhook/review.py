@@ -64,7 +64,7 @@ def build_answer(uid: str, injection: Injection) -> JsonObject:
     if injection.refusal:
         response["status"] = {
             "status": "Failure",
-            "code": int(injection.refusal.code),
+            "code": injection.refusal.code,
             "reason": injection.refusal.reason,
             "message": injection.refusal.message,
         }

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -117,7 +116,7 @@ def test_nothing_to_do_is_answered_without_patch() -> None:
 
 def test_refusal_is_answered_with_a_status() -> None:
     """Code, reason and message reach the user."""
-    refusal = Refusal("spec.x: no", HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid")
+    refusal = Refusal("spec.x: no", 422, "Invalid")
     assert build_answer("u-1", Injection(refusal=refusal))["response"] == {
         "uid": "u-1",
         "allowed": False,

@@ -1,7 +1,6 @@
 """Why a pod isn't admitted. Zone: no secrets; the message goes to whoever creates the pod."""
 
 from dataclasses import dataclass
-from http import HTTPStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +11,8 @@ class Refusal:
     """
 
     message: str
-    code: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY
+    #: An HTTP status; 422 is Unprocessable Entity.
+    code: int = 422
     reason: str = "Invalid"
 
 
