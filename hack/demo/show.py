@@ -58,7 +58,7 @@ def show_app(cluster: Cluster) -> None:
     listing = cluster.kubectl("exec", "-n", NAMESPACE, pod, "-c", "app", "--", "ls", "-ln", KEY_FILE)
     terminal.show(listing)
     mount = cluster.kubectl(
-        "exec", "-n", NAMESPACE, pod, "-c", "app", "--", "grep", "datakeys", "/proc/mounts"
+        "exec", "-n", NAMESPACE, pod, "-c", "app", "--", "grep", "^tmpfs .*/datakeys/", "/proc/mounts"
     )
     terminal.show(mount)
     if not listing.startswith("-r--------") or "tmpfs" not in mount:
