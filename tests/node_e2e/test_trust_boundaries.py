@@ -1,11 +1,11 @@
 """What each process can and can't do, tried from inside the running processes."""
 
 import json
-from typing import Any
 
 import pytest
 
-from deployment import SYSTEM_NAMESPACE, Cluster, wait_until
+from deployment import SYSTEM_NAMESPACE, Cluster
+from system_pods import ready_pod
 from workloads import apply, build_pod, build_request, build_service_account, status_of
 
 # Runs inside the controller's container, with the controller's own token and trust bundle.
@@ -28,27 +28,11 @@ print(json.dumps({"status": answer.status, "body": json.loads(answer.read() or b
 """
 
 
-def _system_pod(cluster: Cluster, room: str) -> str:
-    """Return a Ready pod of a room; after the fault tests one may still be starting again."""
-
-    def ready() -> str:
-        pods = cluster.get("pods", "-n", SYSTEM_NAMESPACE, "-l", f"app.kubernetes.io/component={room}")[
-            "items"
-        ]
-        return min((pod["metadata"]["name"] for pod in pods if _is_ready(pod)), default="")
-
-    return str(wait_until(f"a pod of {room} is Ready", 180, ready))
-
-
-def _is_ready(pod: dict[str, Any]) -> bool:
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in pod["status"]["conditions"])
-
-
 def _call(
     cluster: Cluster, operation: str, body: object, account: str, *more: str
 ) -> tuple[int, str, object]:
     answer = cluster.kubectl(
-        "exec", "-n", SYSTEM_NAMESPACE, _system_pod(cluster, "controller"), "--",
+        "exec", "-n", SYSTEM_NAMESPACE, ready_pod(cluster, "controller"), "--",
         "python3", "-c", CALL_KEY_SERVICE, operation, json.dumps(body), account, *more,
     )  # fmt: skip
     parsed = json.loads(answer.strip().splitlines()[-1])
@@ -117,7 +101,7 @@ def test_only_the_key_service_can_read_the_sealed_records(
 def test_images_hold_no_code_of_other_rooms(cluster: Cluster, room: str, module: str) -> None:
     """What isn't in the image can't be abused."""
     code = f"import importlib.util; print(importlib.util.find_spec({module!r}))"
-    pod = _system_pod(cluster, room)
+    pod = ready_pod(cluster, room)
     assert cluster.kubectl("exec", "-n", SYSTEM_NAMESPACE, pod, "--", "python3", "-c", code).strip() == "None"
 
 
