@@ -1,7 +1,9 @@
 """Decrypt: for the bound pod and for grantees; everything else learns nothing."""
 
 import base64
+import os
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -20,6 +22,8 @@ from datakeys.contract.errors import (
     ValidationError,
 )
 from datakeys.keyservice.authz.principal import Principal
+from datakeys.keyservice.material.backing_key import BackingKey
+from datakeys.keyservice.material.encryption import EncryptionKey
 from keyservice_rig import CONTROLLER, Rig, account, b64, bound, pod
 
 
@@ -125,10 +129,22 @@ def test_any_changed_byte_behind_the_key_id(rig: Rig, position: int) -> None:
     assert caught.value.message == ""
 
 
-def test_changed_key_id_names_an_unknown_key(rig: Rig) -> None:
+@pytest.mark.parametrize("byte", range(0, 113, 7))
+@pytest.mark.parametrize("named", [True, False])
+def test_any_damage_is_one_same_error(rig: Rig, byte: int, named: bool) -> None:
+    """A changed header answers like a changed body, with or without a KeyId: one error with no text."""
+    arn = rig.create_key()
+    blob = changed(rig.data_key(arn), byte)
+    with pytest.raises(InvalidCiphertextError) as caught:
+        decrypt(rig, blob, **({"KeyId": arn} if named else {}))
+    assert caught.value.message == ""
+
+
+def test_whole_blob_of_an_unknown_key(rig: Rig) -> None:
     """With no KeyId the caller is denied; with one the key is incorrect."""
     arn = rig.create_key()
-    blob = changed(rig.data_key(arn), 5)
+    stranger = EncryptionKey(str(UUID(int=7)), "ab" * 32, BackingKey(bytes(32)))
+    blob = b64(stranger.encrypt(b"x", b"", os.urandom))
     with pytest.raises(AccessDeniedError):
         decrypt(rig, blob)
     with pytest.raises(IncorrectKeyError):

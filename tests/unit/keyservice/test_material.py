@@ -148,11 +148,11 @@ def test_blob_layout() -> None:
     assert blob[:1] == b"\x01"
     assert blob[1:17].hex() == KEY_ID.replace("-", "")
     assert blob[17:49].hex() == MATERIAL_ID
-    assert blob[49:77] == count_up(28)
-    assert len(blob) == 77 + len(b"plaintext") + 16
+    assert blob[53:81] == count_up(28)
+    assert len(blob) == 81 + len(b"plaintext") + 16
     parsed = parse_blob(blob)
     assert (parsed.key_id, parsed.material_id) == (KEY_ID, MATERIAL_ID)
-    assert parsed.iv == blob[65:77]
+    assert parsed.iv == blob[69:81]
 
 
 def test_largest_plaintext_fits_into_a_blob() -> None:
@@ -170,7 +170,7 @@ def test_plaintext_sizes_out_of_bounds(size: int) -> None:
         encryption_key().encrypt(bytes(size), EMPTY, count_up)
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x01" * 93, b"\x01" * 6145, b"\x00" * 94, b"\x02" * 94])
+@pytest.mark.parametrize("raw", [b"", b"\x01" * 97, b"\x01" * 6145, b"\x00" * 98, b"\x02" * 98])
 def test_blobs_of_unknown_format_are_refused(raw: bytes) -> None:
     """Too short, too long and another version are one error with no text."""
     with pytest.raises(InvalidCiphertextError) as caught:

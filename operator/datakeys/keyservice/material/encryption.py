@@ -44,7 +44,7 @@ class EncryptionKey:
         self._header_prefix = build_header_prefix(key_id, material_id)
 
     def encrypt(self, plaintext: bytes, context_bytes: bytes, random: RandomSource) -> bytes:
-        """Return a ciphertext blob of ``len(plaintext) + 93`` bytes.
+        """Return a ciphertext blob of ``len(plaintext) + 97`` bytes.
 
         Args:
             plaintext: 1..4096 bytes.
