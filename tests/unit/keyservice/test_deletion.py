@@ -1,0 +1,109 @@
+"""The task that destroys keys whose waiting period is over."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from datakeys.contract.errors import DependencyTimeoutError
+from datakeys.keyservice.store.deletion import MAX_SLEEP_SECONDS, DeletionTask
+from keyservice_rig import Rig
+
+WEEK = 7 * 86_400
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def task(rig: Rig, executor: ThreadPoolExecutor) -> DeletionTask:
+    made = DeletionTask(rig.store, executor, rig.clock)
+    rig.store.index.listeners.append(made.wake)
+    return made
+
+
+def schedule(rig: Rig) -> str:
+    arn = rig.create_key()
+    rig.call("ScheduleKeyDeletion", {"KeyId": arn, "PendingWindowInDays": 7})
+    return arn.rpartition("/")[2]
+
+
+def test_only_what_is_due(rig: Rig, task: DeletionTask) -> None:
+    """At the date the key goes, not before; other keys stay."""
+    kept, going = rig.create_key().rpartition("/")[2], schedule(rig)
+    rig.clock.now += WEEK - 1
+    assert task.destroy_due() == 0
+    assert rig.store.find_key(going)
+    rig.clock.now += 1
+    assert task.destroy_due() == 0
+    assert rig.store.find_key(going) is None
+    assert rig.store.find_key(kept)
+
+
+def test_cancelled_in_time(rig: Rig, task: DeletionTask) -> None:
+    """A key whose deletion was cancelled stays."""
+    key_id = schedule(rig)
+    rig.call("CancelKeyDeletion", {"KeyId": key_id})
+    rig.clock.now += 2 * WEEK
+    task.destroy_due()
+    assert rig.store.find_key(key_id)
+
+
+def test_material_is_forgotten(rig: Rig, task: DeletionTask) -> None:
+    """Nothing of a destroyed key stays opened in memory."""
+    arn = rig.create_key()
+    rig.data_key(arn)
+    assert rig.keyring._opened
+    rig.call("ScheduleKeyDeletion", {"KeyId": arn, "PendingWindowInDays": 7})
+    rig.clock.now += WEEK
+    task.destroy_due()
+    assert not rig.keyring._opened
+
+
+def test_sleep_is_bounded(rig: Rig, task: DeletionTask) -> None:
+    """It sleeps until the next date, at most five minutes, never less than nothing."""
+    assert task._sleep_seconds() == MAX_SLEEP_SECONDS
+    schedule(rig)
+    assert task._sleep_seconds() == MAX_SLEEP_SECONDS
+    rig.clock.now += WEEK - 5
+    assert task._sleep_seconds() == 5
+    rig.clock.now += 10
+    assert task._sleep_seconds() == 0
+
+
+def test_failure_is_counted_and_tried_again(
+    rig: Rig, task: DeletionTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unreachable store leaves the key for the next round."""
+    schedule(rig)
+    rig.clock.now += WEEK
+
+    def fail(*_: object) -> bool:
+        raise DependencyTimeoutError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.store, "destroy_key", fail)
+        assert task.destroy_due() == 1
+    assert task.destroy_due() == 0
+    assert not rig.store.list_deletions()
+
+
+async def test_task_wakes_on_changes(rig: Rig, task: DeletionTask) -> None:
+    """A changed record wakes the task, which then finds what is due."""
+    task.wake("before the start is fine")
+    running = asyncio.ensure_future(task.run())
+    await asyncio.sleep(0.02)
+    key_id = schedule(rig)
+    rig.clock.now += WEEK
+    rig.create_key()
+    async with asyncio.timeout(5):
+        while rig.store.find_key(key_id):  # noqa: ASYNC110 - the store has no event
+            await asyncio.sleep(0.01)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running

@@ -1,0 +1,142 @@
+"""The edges of the process: settings, logs, dumps, health, the API client's line splitting."""
+
+import ctypes
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datakeys.keyservice import cluster_api
+from datakeys.keyservice.process import JsonFormatter, configure_logging
+from datakeys.keyservice.server.health import Health
+from datakeys.keyservice.server.http import HttpRequest
+from datakeys.keyservice.server.metrics import RequestMetrics
+from datakeys.keyservice.settings import Address, Settings
+
+OPERATOR = Path(__file__).parents[3] / "operator"
+REQUIRED = {"DATAKEYS_CLUSTER_NAME": "c", "DATAKEYS_SYSTEM_NAMESPACE": "s"}
+
+
+def test_defaults() -> None:
+    """Only cluster name and namespace must be given."""
+    settings = Settings.from_environment(REQUIRED)
+    assert settings.controller_service_account == "datakeys-controller"
+    assert settings.token_cache_seconds == 10
+    assert settings.listen == Address("0.0.0.0", 8443)  # noqa: S104
+    assert settings.health_listen == Address("0.0.0.0", 9443)  # noqa: S104
+    assert settings.log_level == "INFO"
+
+
+@pytest.mark.parametrize("missing", sorted(REQUIRED))
+def test_missing(missing: str) -> None:
+    """The error names the variable."""
+    with pytest.raises(ValueError, match=missing):
+        Settings.from_environment({name: value for name, value in REQUIRED.items() if name != missing})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TOKEN_CACHE_SECONDS", "x"),
+        ("TOKEN_CACHE_SECONDS", "-1"),
+        ("TOKEN_CACHE_SECONDS", "nan"),
+        ("LISTEN", "8443"),
+        ("LISTEN", "a:b"),
+    ],
+)
+def test_malformed(name: str, value: str) -> None:
+    """A value that makes no sense stops the start."""
+    with pytest.raises(ValueError):  # noqa: PT011
+        Settings.from_environment({**REQUIRED, f"DATAKEYS_{name}": value})
+
+
+def test_ipv6_address() -> None:
+    """An IPv6 host stands in brackets."""
+    assert Address.parse("[::1]:8443") == Address("::1", 8443)
+
+
+def test_log_line() -> None:
+    """One JSON object with the extra fields; an exception shows type and place, not its text."""
+    try:
+        raise ValueError("CANARY")  # noqa: TRY301
+    except ValueError:
+        record = logging.makeLogRecord(
+            {"msg": "event", "levelname": "ERROR", "exc_info": sys.exc_info(), "key_id": "k", "odd": {1}}
+        )
+    line = JsonFormatter().format(record)
+    fields = json.loads(line)
+    assert (fields["event"], fields["key_id"], fields["error_type"]) == ("event", "k", "ValueError")
+    assert "test_process.py" in fields["frames"][0]
+    assert "CANARY" not in line
+
+
+def test_libraries_stay_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At DEBUG the HTTP client's logger, which prints requests, stays at WARNING."""
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    configure_logging("DEBUG")
+    assert logging.getLogger("urllib3.connectionpool").getEffectiveLevel() == logging.WARNING
+
+
+def test_no_dumps() -> None:
+    """After the start the process is undumpable, and core files have no room."""
+    code = (
+        "import resource, ctypes; from datakeys.keyservice.process import forbid_dumps; forbid_dumps();"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    )
+    shown = subprocess.check_output(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(OPERATOR)}, text=True
+    )
+    assert shown.split() == ["0", "0"]
+    assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 1
+
+
+def test_bad_settings_stop_the_start() -> None:
+    """The process ends with code 2 and says which variable is missing."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "datakeys.keyservice"],
+        env={"PYTHONPATH": str(OPERATOR)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "DATAKEYS_CLUSTER_NAME" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "ready", "status"),
+    [
+        ("GET", b"/healthz", False, 200),
+        ("GET", b"/readyz", False, 503),
+        ("GET", b"/readyz?verbose", True, 200),
+        ("HEAD", b"/readyz", True, 200),
+        ("GET", b"/metrics", False, 200),
+        ("GET", b"/", True, 404),
+        ("POST", b"/healthz", True, 405),
+    ],
+)
+def test_health(method: str, target: bytes, *, ready: bool, status: int) -> None:
+    """Alive from the start, ready only when told."""
+    health = Health(RequestMetrics())
+    health.ready = ready
+    assert health.handle(HttpRequest(method, target, {}, b"", "")).status == status
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [[b'{"a":1}\n{"a":2}\n'], [b'{"a"', b':1}\n{"a":2', b"}\n"], [b'{"a":1}\n\n', b'{"a":2}\n', b'{"a']],
+)
+def test_events_are_split_at_line_ends(chunks: list[bytes]) -> None:
+    """However the bytes arrive, whole lines are events."""
+    assert list(cluster_api._split_events(iter(chunks))) == [{"a": 1}, {"a": 2}]
+
+
+def test_endless_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that never ends doesn't fill the memory."""
+    monkeypatch.setattr(cluster_api, "_MAX_EVENT_BYTES", 10)
+    with pytest.raises(ValueError, match="too long"):
+        list(cluster_api._split_events(iter([b"x" * 11])))
