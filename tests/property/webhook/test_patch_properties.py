@@ -17,11 +17,10 @@ labels = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=1
     lambda text: text[0] != "-" != text[-1]
 )
 subdomains = st.lists(labels, min_size=1, max_size=3).map(".".join)
-#: Some clash with the injected names, so that refusals are generated too.
-volume_names = labels | st.sampled_from(["datakeys-keys", "datakeys-other"])
-paths = st.lists(labels, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts)) | st.sampled_from(
-    ["/var/run", "/var/run/datakeys/keys", "/run/datakeys", "/"]
-)
+free_names = labels.filter(lambda name: not name.startswith("datakeys-"))
+free_paths = st.lists(labels, min_size=1, max_size=4).map(
+    lambda parts: "/" + "/".join(parts)
+) | st.sampled_from(["/", "/var/run", "/var/run/datakeys2", "/run"])
 users = st.none() | st.sampled_from([0, 1000, 10001])
 opaque = st.dictionaries(labels, st.integers() | st.text() | st.none(), max_size=3)
 
@@ -31,57 +30,91 @@ def maybe(key: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[st
     return st.just({}) | st.builds(lambda value: {key: value}, st.none() | values)
 
 
+def optional(key: str, value: str) -> st.SearchStrategy[dict[str, str]]:
+    """Give an annotation, or none."""
+    return st.sampled_from([{}, {key: value}])
+
+
 def merge(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
     """Give the union of objects."""
     return st.tuples(*parts).map(lambda made: {key: value for part in made for key, value in part.items()})
 
 
-contexts = maybe("securityContext", maybe("runAsUser", users))
-mounts = st.lists(st.fixed_dictionaries({"name": labels, "mountPath": paths}), max_size=3)
-containers = merge(
-    maybe("x", opaque),
-    st.fixed_dictionaries({"name": labels | st.just("datakeys-sidecar")}),
-    contexts,
-    maybe("volumeMounts", mounts),
-    maybe("restartPolicy", st.just("Always")),
-)
-
-
-def unique(
-    items: st.SearchStrategy[dict[str, Any]], *, min_size: int = 0, max_size: int
+def build_containers(
+    names: st.SearchStrategy[str], paths: st.SearchStrategy[str]
 ) -> st.SearchStrategy[list[dict[str, Any]]]:
-    """Give lists without two items of one name, as the API server demands."""
-    return st.lists(items, unique_by=lambda item: item["name"], min_size=min_size, max_size=max_size)
+    """Give containers without two of one name, as the API server demands."""
+    mounts = st.lists(st.fixed_dictionaries({"name": names, "mountPath": paths}), max_size=3)
+    container = merge(
+        maybe("x", opaque),
+        st.fixed_dictionaries({"name": names}),
+        maybe("securityContext", maybe("runAsUser", users)),
+        maybe("volumeMounts", mounts),
+        maybe("restartPolicy", st.just("Always")),
+    )
+    return st.lists(container, unique_by=lambda one: one["name"], min_size=1, max_size=5)
+
+
+def build_volumes(names: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
+    """Give the member ``volumes``, or none."""
+    return maybe(
+        "volumes", st.lists(names, unique=True, max_size=4).map(lambda made: [{"name": n} for n in made])
+    )
 
 
 @st.composite
-def pods(draw: st.DrawFn) -> dict[str, Any]:
-    """Give a pod, its annotations mostly sound."""
-    everything = draw(unique(containers, min_size=1, max_size=5))
+def build_pods(
+    draw: st.DrawFn, names: st.SearchStrategy[str], paths: st.SearchStrategy[str]
+) -> dict[str, Any]:
+    """Give a pod with sound annotations; its names, paths and users may clash."""
+    everything = draw(build_containers(names, paths))
     cut = draw(st.integers(1, len(everything)))
     spec: dict[str, Any] = {"containers": everything[:cut]}
-    spec.update(draw(contexts))
+    spec.update(draw(maybe("securityContext", maybe("runAsUser", users))))
     spec.update(draw(maybe("hostUsers", st.booleans())))
+    spec.update(draw(build_volumes(names)))
     bare: bool = draw(st.booleans())
     if everything[cut:] or bare:
         spec["initContainers"] = everything[cut:]
-    spec.update(draw(maybe("volumes", unique(st.fixed_dictionaries({"name": volume_names}), max_size=4))))
     annotations = draw(st.dictionaries(subdomains, st.text(max_size=8), max_size=3))
     requests = draw(st.lists(subdomains, min_size=1, max_size=4, unique=True))
     annotations["datakeys.dev/requests"] = ", ".join(requests)
     if draw(st.booleans()):
-        names = st.sampled_from([one["name"] for one in everything])
-        annotations["datakeys.dev/containers"] = ",".join(draw(st.lists(names, min_size=1, unique=True)))
-    if draw(st.booleans()):
-        annotations["datakeys.dev/delivery"] = draw(st.sampled_from(["file", "socket"]))
-    if draw(st.booleans()):
-        annotations["datakeys.dev/injected"] = draw(st.text(max_size=5))
-    metadata = {
-        "labels": {"datakeys.dev/inject": "true", **draw(st.dictionaries(labels, labels, max_size=2))}
-    }
-    return {"metadata": {**metadata, "annotations": annotations}, "spec": spec}
+        present = st.sampled_from([one["name"] for one in everything])
+        annotations["datakeys.dev/containers"] = ",".join(draw(st.lists(present, min_size=1, unique=True)))
+    annotations.update(draw(optional("datakeys.dev/delivery", "socket")))
+    annotations.update(draw(optional("datakeys.dev/injected", "faked")))
+    labelled = {"datakeys.dev/inject": "true", **draw(st.dictionaries(labels, labels, max_size=2))}
+    return {"metadata": {"labels": labelled, "annotations": annotations}, "spec": spec}
 
 
+@st.composite
+def build_one_user_pods(
+    draw: st.DrawFn, names: st.SearchStrategy[str], paths: st.SearchStrategy[str]
+) -> dict[str, Any]:
+    """Give a pod whose receivers all run as one user."""
+    pod: dict[str, Any] = draw(build_pods(names, paths))
+    user = draw(st.sampled_from([0, 1000, 10001]))
+    chosen = pod["metadata"]["annotations"].get("datakeys.dev/containers", "").split(",")
+    by_pod: bool = draw(st.booleans())
+    if by_pod:
+        pod["spec"]["securityContext"] = {"runAsUser": user}
+    for kind in ("containers", "initContainers"):
+        for container in pod["spec"].get(kind, []):
+            if container["name"] in chosen or (chosen == [""] and kind == "containers"):
+                container["securityContext"] = {} if by_pod and draw(st.booleans()) else {"runAsUser": user}
+    return pod
+
+
+clashing_names = free_names | st.sampled_from(["datakeys-sidecar", "datakeys-keys", "datakeys-token"])
+clashing_paths = free_paths | st.sampled_from(["/var/run/datakeys/keys", "/run/datakeys"])
+#: No clash of any kind: these must be injected.
+sound_pods = build_one_user_pods(free_names, free_paths)
+hostile_pods = (
+    build_pods(clashing_names, clashing_paths)
+    | build_one_user_pods(clashing_names, free_paths)
+    | build_one_user_pods(free_names, clashing_paths)
+)
 facts = st.none() | st.builds(RequestFacts, subdomains, labels, st.booleans())
 
 
@@ -98,48 +131,71 @@ def strip(pod: dict[str, Any]) -> dict[str, Any]:
     return pod
 
 
-@given(pods(), st.data())
-def test_patch_applies_once_and_touches_only_its_own(pod: dict[str, Any], data: st.DataObject) -> None:
-    """Apply, rebuild: empty; what remains without the webhook's fields is the pod as it was."""
-    names = find_requests(pod)
-    found = {name: data.draw(facts) for name in names}
+def check_patched(pod: dict[str, Any], found: dict[str, RequestFacts | None]) -> dict[str, Any]:
+    """Check that the patch applies, only adds, is idempotent and leaves the rest alone; return the pod."""
     before = copy.deepcopy(pod)
     injection = build_injection(pod, found, SETTINGS)
     assert pod == before
-    if injection.refusal or not injection.patch:
-        assert injection.patch == ()
-        return
+    assert injection.refusal is None
+    assert injection.patch
     assert all(operation["op"] == "add" for operation in injection.patch)
-    patched = jsonpatch.apply_patch(pod, list(injection.patch))
+    patched: dict[str, Any] = jsonpatch.apply_patch(pod, list(injection.patch))
     assert strip(patched) == strip(pod)
     again = build_injection(patched, {}, SETTINGS)
     assert (again.patch, again.refusal) == ((), None)
     first = patched["spec"]["initContainers"][0]
     assert (first["name"], first["restartPolicy"]) == ("datakeys-sidecar", "Always")
-    assert {one["name"] for one in patched["spec"]["volumes"]} >= OWN_VOLUMES
+    check_own_names(patched["spec"])
+    return patched
 
 
-@given(pods())
+def check_own_names(spec: dict[str, Any]) -> None:
+    """Check that every name is there once, and that apps mount of the webhook's volumes the keys only."""
+    volumes = [one["name"] for one in spec["volumes"]]
+    assert set(volumes) >= OWN_VOLUMES
+    containers = spec["containers"] + spec["initContainers"]
+    for names in (volumes, [one["name"] for one in containers]):
+        assert len(set(names)) == len(names)
+    apps = spec["containers"] + spec["initContainers"][1:]
+    mounts = [mount for one in apps for mount in one.get("volumeMounts") or []]
+    assert all(mount == MOUNT for mount in mounts if mount["name"] in OWN_VOLUMES)
+
+
+@given(sound_pods, st.data())
+def test_sound_pod_is_patched_once_and_only_with_our_own(pod: dict[str, Any], data: st.DataObject) -> None:
+    """Apply, rebuild: empty; without the webhook's fields the pod is as it was. No pod is let off here."""
+    names = find_requests(pod)
+    assert names
+    check_patched(pod, {name: data.draw(facts) for name in names})
+
+
+@given(sound_pods)
 def test_receivers_run_as_the_sidecar_and_find_the_keys(pod: dict[str, Any]) -> None:
-    """Whoever has the keys mounted has the sidecar's UID, reads only, and mounts nothing over them."""
-    injection = build_injection(pod, {}, SETTINGS)
-    if injection.refusal or not injection.patch:
-        return
-    patched = jsonpatch.apply_patch(pod, list(injection.patch))
-    spec = patched["spec"]
+    """Exactly the chosen containers have the keys, read-only, and they have the sidecar's UID."""
+    spec = check_patched(pod, {})["spec"]
     user = spec["initContainers"][0]["securityContext"]["runAsUser"]
-    receivers = [
-        one
-        for one in spec["containers"] + spec["initContainers"][1:]
-        if any(mount["name"] == "datakeys-keys" for mount in one.get("volumeMounts") or [])
-    ]
-    assert receivers
+    everything = spec["containers"] + spec["initContainers"][1:]
+    receivers = [one for one in everything if MOUNT in (one.get("volumeMounts") or [])]
+    chosen = pod["metadata"]["annotations"].get("datakeys.dev/containers")
+    wanted = set(chosen.split(",")) if chosen else {one["name"] for one in spec["containers"]}
+    assert {one["name"] for one in receivers} == wanted
     for container in receivers:
         own = (container.get("securityContext") or {}).get("runAsUser")
-        if own is None:
-            own = spec["securityContext"]["runAsUser"]
-        assert own == user
-        assert MOUNT in container["volumeMounts"]
+        assert user == (spec["securityContext"]["runAsUser"] if own is None else own)
+
+
+@given(hostile_pods)
+def test_hostile_pod_is_patched_cleanly_or_refused_by_field(pod: dict[str, Any]) -> None:
+    """Clashing names, paths and users: no error, no half-measures, and a refusal names a field."""
+    injection = build_injection(pod, {}, SETTINGS)
+    if injection.refusal:
+        assert injection.patch == ()
+        assert injection.refusal.message.startswith("spec.")
+    elif injection.patch:
+        check_patched(pod, {})
+    else:
+        (sidecar,) = [one for one in pod["spec"]["initContainers"] if one["name"] == "datakeys-sidecar"]
+        assert sidecar["restartPolicy"] == "Always"
 
 
 @given(st.dictionaries(st.sampled_from(["requests", "delivery", "containers"]), st.text(max_size=300)))
