@@ -1,7 +1,8 @@
 """An API server and a key service in memory, for the controller's tests without a cluster.
 
-Zone: tests. The API has the semantics that the controller's safety rests on: a create is atomic and refuses a
-taken name, a patch with another resourceVersion is refused, and the CRD's rule forbids a change of ciphertextBlob.
+Zone: tests. The API has the semantics that the controller's safety rests on: a create is atomic and refuses
+a taken name, a patch with another resourceVersion is refused, and the CRD's rule forbids a change of
+ciphertextBlob.
 """
 
 import asyncio
@@ -103,9 +104,9 @@ class FakeCluster:
         body = self.objects.pop(key)
         await self._publish("DELETED", resource.plural, body)
 
-    async def change(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
+    async def change(self, resource: Resource, namespace: str, body: Json) -> Json:
         """Replace an object."""
-        return await self._store("MODIFIED", resource, namespace, {**body, "metadata": body["metadata"]})
+        return await self._store("MODIFIED", resource, namespace, body)
 
     async def _store(self, kind: str, resource: Resource, namespace: str, body: Json) -> Json:
         stored = copy.deepcopy(body)
@@ -207,7 +208,7 @@ class FakeApi:
         if current["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
             raise ConflictError(409, "Conflict", name)
         self.cluster.writes.append(Write("update", resource.plural, name))
-        return await self.cluster.change(resource, namespace, name, body)
+        return await self.cluster.change(resource, namespace, body)
 
     async def patch_status(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
         """Merge a status; unknown versions and a changed ciphertextBlob are refused."""
@@ -224,7 +225,7 @@ class FakeApi:
         if new == old:
             return copy.deepcopy(current)
         self.cluster.writes.append(Write("patch", f"{resource.plural}/status", name))
-        stored = await self.cluster.change(resource, namespace, name, {**current, "status": new})
+        stored = await self.cluster.change(resource, namespace, {**current, "status": new})
         await self._leave(f"patch {resource.plural}")
         return stored
 
@@ -258,7 +259,10 @@ class FakeKeyService:
     pause: Callable[[], Awaitable[None]] | None = None
 
     async def generate_data_key_without_plaintext(
-        self, account: str, parameters: Mapping[str, Any], context: Mapping[str, str]
+        self,
+        account: str,  # noqa: ARG002 - the real client's signature
+        parameters: Mapping[str, Any],
+        context: Mapping[str, str],
     ) -> EncryptedDataKey:
         """Return the next ciphertext."""
         self.calls += 1

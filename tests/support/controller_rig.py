@@ -10,13 +10,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 from kubernetes import client
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from chart_installation import Installation, wait_for
 from datakeys.contract.identity import AUDIENCE, TRUST_BUNDLE_CONFIG_MAP, TRUST_BUNDLE_KEY
@@ -79,6 +83,46 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
+
+    def writes(self) -> dict[tuple[str, str], int]:
+        """Return how many writes of each kind and verb it has made, Leases and Events left out."""
+        counts = {}
+        for sample in self._samples():
+            labels = sample.labels
+            if sample.name == "datakeys_writes_total" and labels["kind"] not in ("leases", "events"):
+                counts[labels["kind"], labels["verb"]] = int(sample.value)
+        return counts
+
+    def calls(self, operation: str) -> int:
+        """Return how many calls of an operation of the key service it has made."""
+        return sum(
+            int(sample.value)
+            for sample in self._samples()
+            if sample.name == "datakeys_keyservice_calls_total" and sample.labels["operation"] == operation
+        )
+
+    def is_leader(self) -> bool:
+        """Return whether it holds the Lease."""
+        return any(sample.name == "datakeys_leader" and sample.value for sample in self._samples())
+
+    def answers(self, path: str) -> int:
+        """Return the HTTP status of its health server, 0 without an answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def _samples(self) -> Iterator[Sample]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/metrics", timeout=5) as answer:
+                text = answer.read().decode()
+        except OSError:
+            return
+        for family in text_string_to_metric_families(text):
+            yield from family.samples
 
     def pause(self) -> None:
         """Freeze it: it is alive and does nothing."""

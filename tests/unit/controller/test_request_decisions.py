@@ -10,8 +10,9 @@ import pytest
 from controller_fakes import KEY_ARN, MATERIAL, NAMESPACE, NOW, build_request_body
 from datakeys.contract.conditions import Condition
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
-from datakeys.controller.decisions.keys import ResolvedKey, UnresolvedKey
+from datakeys.controller.decisions.keys import KeyResolution, ResolvedKey, UnresolvedKey
 from datakeys.controller.decisions.request_action import (
+    Action,
     CheckDryRun,
     DoNothing,
     Generate,
@@ -72,7 +73,10 @@ DRY_RUN_DONE = build_condition_status(
     request(dryRun=True), Condition("DryRun", "True", "DryRunOperationException", ""), NOW
 )
 
-CASES = {
+Case = tuple[RequestView, SecretView | None, KeyResolution, Action]
+Refusal = tuple[RequestView, SecretView | None, KeyResolution, str, str]
+
+CASES: dict[str, Case] = {
     "new: generate": (request(), None, KEY, Generate(KEY_ARN)),
     "being deleted: nothing": (replace(request(), deleting=True), None, KEY, DoNothing()),
     "own Secret, no status: adopt": (request(), secret(), KEY, WriteReady(ISSUED, adopted=True)),
@@ -119,7 +123,7 @@ CASES = {
     ),
 }
 
-REFUSALS = {
+REFUSALS: dict[str, Refusal] = {
     "no key": (request(), None, NO_KEY, "NotFoundException", "no key"),
     "dry run without a key": (request(dryRun=True), None, NO_KEY, "NotFoundException", "no key"),
     "damaged status": (
@@ -209,7 +213,7 @@ def test_damaged_status_is_recognised(status: dict[str, Any], damaged: bool) -> 
 
 
 def test_context_with_a_reserved_pair_is_damaged() -> None:
-    """A reserved pair that slipped past the schema makes an issued request damaged, not crash the controller."""
+    """A reserved pair that slipped past the schema makes an issued request damaged; nothing crashes."""
     body = build_request_body(encryptionContext={"datakeys.dev/x": "y"})
     body["metadata"] |= {"uid": "u1", "resourceVersion": "7"}
     body["status"] = {"ciphertextBlob": "AQ==", "keyId": KEY_ARN, "keyMaterialId": MATERIAL}

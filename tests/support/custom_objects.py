@@ -1,0 +1,161 @@
+"""Short calls for this project's objects on a real API server.
+
+Zone: tests.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+
+from controller_rig import eventually
+from datakeys.contract.identity import GROUP, VERSION
+from workloads import build_key, build_request
+
+REQUESTS: Final = "datakeyrequests"
+KEYS: Final = "kmskeys"
+ALIASES: Final = "kmsaliases"
+GRANTS: Final = "kmsgrants"
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one namespace."""
+
+    api: client.ApiClient
+    namespace: str
+
+    def create(self, plural: str, body: Json) -> Json:
+        """Create an object."""
+        return dict(
+            self._custom.create_namespaced_custom_object(GROUP, VERSION, self.namespace, plural, body)
+        )
+
+    def get(self, plural: str, name: str) -> Json:
+        """Return an object."""
+        return dict(self._custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, plural, name))
+
+    def exists(self, plural: str, name: str) -> bool:
+        """Return whether an object exists."""
+        try:
+            self.get(plural, name)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
+    def patch(self, plural: str, name: str, body: Json) -> None:
+        """Merge a patch into an object."""
+        self._custom.patch_namespaced_custom_object(
+            GROUP, VERSION, self.namespace, plural, name, body, _content_type="application/merge-patch+json"
+        )
+
+    def delete(self, plural: str, name: str) -> None:
+        """Delete an object."""
+        self._custom.delete_namespaced_custom_object(GROUP, VERSION, self.namespace, plural, name)
+
+    def create_key(self, name: str = "main", **spec: Any) -> None:
+        """Create a KmsKey."""
+        self.create(KEYS, build_key(self.namespace, name, **spec))
+
+    def create_request(self, name: str, **spec: Any) -> None:
+        """Create a DataKeyRequest."""
+        self.create(REQUESTS, build_request(self.namespace, name, **spec))
+
+    def create_manifest(self, plural: str, kind: str, name: str, spec: Json) -> None:
+        """Create an object of any kind of the group."""
+        metadata = {"name": name, "namespace": self.namespace}
+        body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": kind, "metadata": metadata, "spec": spec}
+        self.create(plural, body)
+
+    def condition(self, plural: str, name: str, type_: str = "Ready") -> tuple[str, str, str]:
+        """Return status, reason and message of a condition, or empty strings."""
+        for item in (self.get(plural, name).get("status") or {}).get("conditions") or []:
+            if item["type"] == type_:
+                return item["status"], item["reason"], item["message"]
+        return "", "", ""
+
+    def wait_ready(self, *names: str, plural: str = REQUESTS, seconds: float = 30.0) -> None:
+        """Wait until objects are Ready."""
+        for name in names:
+            self.wait_condition(plural, name, "True", seconds=seconds)
+
+    def wait_condition(
+        self,
+        plural: str,
+        name: str,
+        status: str,
+        reason: str = "",
+        *,
+        type_: str = "Ready",
+        seconds: float = 30,
+    ) -> str:
+        """Wait until a condition has a status and a reason; return its message."""
+
+        def reached() -> bool:
+            found = self.condition(plural, name, type_)
+            return found[0] == status and reason in ("", found[1])
+
+        assert eventually(reached, seconds), (name, self.get(plural, name).get("status"))
+        return self.condition(plural, name, type_)[2]
+
+    def secret(self, name: str) -> Any:
+        """Return a Secret, or None."""
+        try:
+            return client.CoreV1Api(self.api).read_namespaced_secret(name, self.namespace)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def delete_secret(self, name: str) -> None:
+        """Delete a Secret."""
+        client.CoreV1Api(self.api).delete_namespaced_secret(name, self.namespace)
+
+    def create_secret(self, name: str, **data: str) -> None:
+        """Create a Secret that isn't the controller's."""
+        body: Any = {"metadata": {"name": name}, "stringData": data}
+        client.CoreV1Api(self.api).create_namespaced_secret(self.namespace, body)
+
+    def versions(self) -> dict[str, str]:
+        """Return the resourceVersion of every object that the controller may write to."""
+        found: dict[str, str] = {}
+        for plural in (REQUESTS, KEYS, ALIASES, GRANTS):
+            answer = self._custom.list_namespaced_custom_object(GROUP, VERSION, self.namespace, plural)
+            for item in answer["items"]:
+                found[f"{plural}/{item['metadata']['name']}"] = item["metadata"]["resourceVersion"]
+        core, rbac = client.CoreV1Api(self.api), client.RbacAuthorizationV1Api(self.api)
+        lists: Mapping[str, Callable[[str], Any]] = {
+            "secrets": core.list_namespaced_secret,
+            "configmaps": core.list_namespaced_config_map,
+            "rolebindings": rbac.list_namespaced_role_binding,
+        }
+        for kind, list_all in lists.items():
+            for item in list_all(self.namespace).items:
+                found[f"{kind}/{item.metadata.name}"] = item.metadata.resource_version
+        return found
+
+    def event_reasons(self, name: str) -> list[str]:
+        """Return the reasons of the Events about an object, oldest first."""
+        listed: Any = client.EventsV1Api(self.api).list_namespaced_event(self.namespace)
+        mine = [event for event in listed.items if event.regarding.name == name]
+        return [event.reason for event in sorted(mine, key=lambda event: event.event_time)]
+
+    def remove_all(self) -> None:
+        """Remove all objects of the group, finalizers or not."""
+        for plural in (REQUESTS, KEYS, ALIASES, GRANTS):
+            answer = self._custom.list_namespaced_custom_object(GROUP, VERSION, self.namespace, plural)
+            for item in answer["items"]:
+                name = item["metadata"]["name"]
+                if item["metadata"].get("finalizers"):
+                    self.patch(plural, name, {"metadata": {"finalizers": None}})
+                if self.exists(plural, name):
+                    self.delete(plural, name)
+
+    @property
+    def _custom(self) -> Any:
+        return client.CustomObjectsApi(self.api)
