@@ -135,8 +135,9 @@ def test_any_damage_is_one_same_error(rig: Rig, byte: int, named: bool) -> None:
     """A changed header answers like a changed body, with or without a KeyId: one error with no text."""
     arn = rig.create_key()
     blob = changed(rig.data_key(arn), byte)
+    members: dict[str, Any] = {"KeyId": arn} if named else {}
     with pytest.raises(InvalidCiphertextError) as caught:
-        decrypt(rig, blob, **({"KeyId": arn} if named else {}))
+        decrypt(rig, blob, **members)
     assert caught.value.message == ""
 
 

@@ -60,6 +60,7 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._failed = False
+        self._watcher: Watcher | None = None
 
     async def run(self) -> bool:
         """Serve until SIGTERM or SIGINT; False if a background task failed.
@@ -73,18 +74,32 @@ class App:
             loop.add_signal_handler(number, stopping.set)
         health = HttpServer(self._health.handle, HttpLimits())
         await health.start(self._settings.health_listen.host, self._settings.health_listen.port)
-        starting = asyncio.create_task(self._start())
-        waiting = asyncio.create_task(stopping.wait())
-        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            return True
-        server = starting.result()
-        self._health.ready = True
-        _LOG.info("ready", extra={"port": self._settings.listen.port})
-        await waiting
-        await self._stop(server, health)
+        try:
+            server = await self._start_unless_stopped()
+            if server is not None:
+                self._health.ready = True
+                _LOG.info("ready", extra={"port": self._settings.listen.port})
+                await stopping.wait()
+                await self._stop(server)
+        finally:
+            if self._watcher is not None:
+                self._watcher.stop()
+            await health.drain(0)
+            for executor in (self._executor, self._review_executor):
+                executor.shutdown(wait=False, cancel_futures=True)
+        _LOG.info("stopped")
         return not self._failed
+
+    async def _start_unless_stopped(self) -> HttpServer | None:
+        """Return the running server, or None if the process is told to stop before."""
+        starting = asyncio.create_task(self._start())
+        waiting = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if starting.done():
+            return starting.result()
+        starting.cancel()
+        return None
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
         """Stop the process if a background task ends: without it the service isn't right any more."""
@@ -101,7 +116,7 @@ class App:
         keyring = Keyring(root_key)
         deletion = DeletionTask(store, self._executor, time.time)
         store.cache.index.listeners += [keyring.forget, deletion.wake]
-        watcher = Watcher(self._secrets, store.cache, time.monotonic)
+        self._watcher = watcher = Watcher(self._secrets, store.cache, time.monotonic)
         watcher.start()
         await asyncio.get_running_loop().run_in_executor(self._executor, watcher.synced.wait)
         check_root_key(store.cache.record_count, store.cache.broken_count)
@@ -161,7 +176,7 @@ class App:
             lambda: renewal.expires_at,
         )
 
-    async def _stop(self, server: HttpServer, health: HttpServer) -> None:
+    async def _stop(self, server: HttpServer) -> None:
         _LOG.info("stopping")
         self._health.ready = False
         await asyncio.sleep(self._settings.drain_delay_seconds)
@@ -169,7 +184,3 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await health.drain(0)
-        for executor in (self._executor, self._review_executor):
-            executor.shutdown(wait=False, cancel_futures=True)
-        _LOG.info("stopped")
