@@ -53,8 +53,10 @@ crds: $(PYTHON) ## Write crds/ and the chart's copies from the contract
 .PHONY: lock
 lock: ## Resolve the lock files again (needs uv)
 	@set -e
-	for room in controller webhook keyservice dev; do
-	  uv pip compile -q pyproject.toml --extra $$room --generate-hashes --no-emit-index-url \
-	    --no-emit-find-links --no-header --python-version 3.11 -o requirements/$$room.lock
-	done
-
+	resolve() {
+	  uv pip compile -q pyproject.toml --extra "$$1" --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --no-header --python-version 3.11 -o "requirements/$$1.lock" "$${@:2}"
+	}
+	resolve dev
+	# What is shipped is what is tested.
+	for room in controller webhook keyservice; do resolve $$room -c requirements/dev.lock; done
