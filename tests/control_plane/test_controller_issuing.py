@@ -2,18 +2,15 @@
 
 import base64
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from chart_installation import installed_chart
-from controller_rig import Process, Rig, eventually
-from custom_objects import ALIASES, KEYS, REQUESTS, Objects
+from controller_rig import Process, Rig, eventually, running_rig
+from custom_objects import ALIASES, KEYS, REQUESTS, Objects, fresh_objects
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
 
 
@@ -22,24 +19,16 @@ def rig(
     control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rig]:
     """Run one key service for all tests here."""
-    with installed_chart(control_plane) as installation:
-        rig = Rig(installation, api_client, tmp_path_factory.mktemp("rig"))
-        try:
-            rig.start_keyservice()
-            yield rig
-        finally:
-            rig.stop_all()
+    with running_rig(control_plane, api_client, tmp_path_factory.mktemp("rig")) as rig:
+        rig.start_keyservice()
+        yield rig
 
 
 @pytest.fixture
 def objects(api_client: client.ApiClient) -> Iterator[Objects]:
     """Give a namespace of its own to a test, and empty it afterwards."""
-    name = f"shop-{uuid.uuid4().hex[:8]}"
-    body: Any = {"metadata": {"name": name}}
-    client.CoreV1Api(api_client).create_namespace(body)
-    found = Objects(api_client, name)
-    yield found
-    found.remove_all()
+    with fresh_objects(api_client) as objects:
+        yield objects
 
 
 @pytest.fixture
@@ -49,11 +38,6 @@ def controller(rig: Rig) -> Iterator[Process]:
     yield process
     if process.popen.poll() is None:
         assert process.stop() == 0, process.log.read_text()[-2000:]
-
-
-def wait_led(process: Process) -> None:
-    """Wait until a controller leads."""
-    assert eventually(process.is_leader), process.log.read_text()[-2000:]
 
 
 def test_request_becomes_an_immutable_owned_secret(controller: Process, objects: Objects) -> None:
@@ -104,7 +88,7 @@ def test_one_create_and_one_patch_per_request(controller: Process, objects: Obje
 def test_restart_with_everything_ready_writes_nothing(
     rig: Rig, controller: Process, objects: Objects
 ) -> None:
-    """A new controller that finds all requests Ready makes no write and no call of the key service for them."""
+    """A new controller that finds all requests Ready makes no write and no key service call for them."""
     objects.create_key()
     for name in ("a", "b", "c"):
         objects.create_request(name)
@@ -112,7 +96,7 @@ def test_restart_with_everything_ready_writes_nothing(
     assert controller.stop() == 0
     versions = objects.versions()
     second = rig.start_controller("two")
-    wait_led(second)
+    second.wait_led()
     objects.create_request("last")
     objects.wait_ready("last")
     time.sleep(1)

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ from kubernetes import client
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from chart_installation import Installation, wait_for
+from chart_installation import Installation, installed_chart, wait_for
 from datakeys.contract.identity import AUDIENCE, TRUST_BUNDLE_CONFIG_MAP, TRUST_BUNDLE_KEY
 
 ROOT: Final = Path(__file__).parents[2]
@@ -100,6 +101,10 @@ class Process:
             for sample in self._samples()
             if sample.name == "datakeys_keyservice_calls_total" and sample.labels["operation"] == operation
         )
+
+    def wait_led(self) -> None:
+        """Wait until it leads."""
+        assert eventually(self.is_leader), self.log.read_text()[-2000:]
 
     def is_leader(self) -> bool:
         """Return whether it holds the Lease."""
@@ -231,3 +236,14 @@ class Rig:
         path = self.folder / f"{account}.kubeconfig"
         path.write_text(yaml.safe_dump(config))
         return path
+
+
+@contextmanager
+def running_rig(kubeconfig: Path, api: client.ApiClient, folder: Path) -> Iterator[Rig]:
+    """Install the chart and yield a rig without processes; ends all that were started."""
+    with installed_chart(kubeconfig) as installation:
+        rig = Rig(installation, api, folder)
+        try:
+            yield rig
+        finally:
+            rig.stop_all()

@@ -3,7 +3,9 @@
 Zone: tests.
 """
 
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -159,3 +161,14 @@ class Objects:
     @property
     def _custom(self) -> Any:
         return client.CustomObjectsApi(self.api)
+
+
+@contextmanager
+def fresh_objects(api: client.ApiClient) -> Iterator[Objects]:
+    """Make a namespace, and empty it afterwards; without a namespace controller it can't go."""
+    name = f"shop-{uuid.uuid4().hex[:8]}"
+    body: Any = {"metadata": {"name": name}}
+    client.CoreV1Api(api).create_namespace(body)
+    objects = Objects(api, name)
+    yield objects
+    objects.remove_all()
