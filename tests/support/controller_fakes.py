@@ -256,6 +256,7 @@ class FakeKeyService:
     error: KmsError | None = None
     made: list[bytes] = field(default_factory=list)
     calls: int = 0
+    honours_dry_run: bool = True
     pause: Callable[[], Awaitable[None]] | None = None
 
     async def generate_data_key_without_plaintext(
@@ -270,7 +271,7 @@ class FakeKeyService:
             await self.pause()
         if self.error is not None:
             raise self.error
-        if parameters.get("DryRun"):
+        if parameters.get("DryRun") and self.honours_dry_run:
             raise DryRunOperationError
         blob = f"{len(self.made)}:{json.dumps(dict(context), sort_keys=True)}".encode()
         self.made.append(blob)

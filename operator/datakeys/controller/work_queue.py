@@ -50,9 +50,9 @@ class WorkQueue:
         """Cancel the appointment of a name that exists no more."""
         self._cancel_timer(key)
 
-    def is_scheduled(self, key: ObjectKey) -> bool:
-        """Return whether a name has an appointment."""
-        return key in self._timers
+    def waiting_keys(self) -> tuple[ObjectKey, ...]:
+        """Return the names that wait for a worker, first come first."""
+        return tuple(self._waiting)
 
     async def run(self) -> None:
         """Work until cancelled."""

@@ -108,6 +108,7 @@ class RequestReconciler:
                 secret = await self._fetch_secret(request)
             except ConflictError:
                 request = await self.statuses.refresh(request)
+                secret = None if request.dry_run else await self._fetch_secret(request)
             else:
                 return
         raise _RefusedError(
