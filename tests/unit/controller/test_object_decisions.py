@@ -81,7 +81,7 @@ def test_members_of_create_key(spec: dict[str, Any], parameters: dict[str, Any])
 
 def test_status_of_a_key() -> None:
     """The status has dates in RFC 3339 and a condition whose reason is the key state."""
-    status = build_key_status(Metadata(), "Enabled", conditions=[], generation=3, now=NOW)
+    status = build_key_status(Metadata(), "Enabled", spec={}, conditions=[], generation=3, now=NOW)
     assert status["creationDate"] == "2023-11-14T22:13:20Z"
     assert status["deletionDate"] is None
     assert status["observedGeneration"] == 3
@@ -94,7 +94,7 @@ def test_deletion_date_is_shown_while_pending_only() -> None:
     """A deletion date of a cancelled deletion isn't shown."""
     metadata = replace(Metadata(), deletion_date=1_700_000_000)
     for state, expected in (("PendingDeletion", "2023-11-14T22:13:20Z"), ("Enabled", None)):
-        status = build_key_status(metadata, state, conditions=[], generation=1, now=NOW)
+        status = build_key_status(metadata, state, spec={}, conditions=[], generation=1, now=NOW)
         assert status["deletionDate"] == expected
 
 
@@ -180,3 +180,18 @@ def test_trust_bundle_copy() -> None:
     assert (updated["data"], updated["metadata"]["resourceVersion"]) == ({"ca.crt": "B"}, "5")
     emptied = {name: value for name, value in copy.items() if name != "data"}
     assert update_trust_bundle(emptied, {"ca.crt": "B"}) is not None
+
+
+def test_rotation_that_is_asked_for_is_reported_as_not_served() -> None:
+    """A rotation that doesn't happen must not look as if it did, and the report goes when nobody asks."""
+    asked = build_key_status(
+        Metadata(), "Enabled", spec={"rotation": {"enabled": True}}, conditions=[], generation=1, now=NOW
+    )
+    assert [(item["type"], item["status"], item["reason"]) for item in asked["conditions"]] == [
+        ("Ready", "True", "Enabled"),
+        ("Rotation", "False", "UnsupportedOperationException"),
+    ]
+    later = build_key_status(
+        Metadata(), "Enabled", spec={}, conditions=asked["conditions"], generation=2, now=NOW
+    )
+    assert [item["type"] for item in later["conditions"]] == ["Ready"]

@@ -6,10 +6,13 @@ from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from datakeys.contract.conditions import CONDITION_READY, Condition, format_time, merge_condition
+from datakeys.contract.errors import UnsupportedOperationError
 from datakeys.contract.key_types import DEFAULT_PENDING_WINDOW_DAYS, KeyState
 
 #: A key that is older than its object by more than this was made for a former object of the same name.
 _CLOCK_TOLERANCE_SECONDS: Final = 5.0
+#: Whether the key material is rotated automatically, as ``spec.rotation`` asks.
+CONDITION_ROTATION: Final = "Rotation"
 
 
 class KeyCall(StrEnum):
@@ -88,12 +91,18 @@ def build_key_status(
     metadata: Metadata,
     state: str,
     *,
+    spec: Mapping[str, Any],
     conditions: Sequence[Mapping[str, Any]],
     generation: int,
     now: datetime,
 ) -> dict[str, Any]:
     """Return the status of a key that exists; None removes a field."""
     deletion = metadata.deletion_date
+    wanted = [ready_condition(state), *rotation_conditions(spec)]
+    types = {condition.type for condition in wanted}
+    merged = [dict(item) for item in conditions if item.get("type") in types]
+    for condition in wanted:
+        merged = merge_condition(merged, condition, generation=generation, now=now)
     return {
         "keyId": metadata.key_id,
         "arn": metadata.arn,
@@ -104,7 +113,7 @@ def build_key_status(
         if deletion is not None and state == KeyState.PENDING_DELETION
         else None,
         "observedGeneration": generation,
-        "conditions": merge_condition(conditions, ready_condition(state), generation=generation, now=now),
+        "conditions": merged,
     }
 
 
@@ -113,6 +122,14 @@ def ready_condition(state: str) -> Condition:
     if state == KeyState.ENABLED:
         return Condition(CONDITION_READY, "True", state, "The key can be used")
     return Condition(CONDITION_READY, "False", state, f"The key state is {state}, so the key can't be used")
+
+
+def rotation_conditions(spec: Mapping[str, Any]) -> list[Condition]:
+    """Return a condition for a rotation that is asked for: this version serves none and must not hide it."""
+    if not (spec.get("rotation") or {}).get("enabled"):
+        return []
+    message = "Automatic rotation isn't served by this version: the key keeps its key material"
+    return [Condition(CONDITION_ROTATION, "False", UnsupportedOperationError.code, message)]
 
 
 def _date(seconds: float) -> str:

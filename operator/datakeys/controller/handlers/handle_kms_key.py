@@ -52,6 +52,7 @@ class KmsKeyHandler:
         wanted = build_key_status(
             key,
             state,
+            spec=spec,
             conditions=status.get("conditions") or [],
             generation=metadata.get("generation", 1),
             now=datetime.now(UTC),
