@@ -15,19 +15,19 @@ export PATH := $(VENV)/bin:$(PATH)
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
 
-$(PYTHON): requirements/dev.lock
+$(VENV)/complete: requirements/dev.lock
 	@hack/bootstrap.sh $(VENV)
 
 .PHONY: demo
-demo: $(PYTHON) ## Start a real cluster, install the chart and show the whole path (minutes the first time)
+demo: $(VENV)/complete ## Start a real cluster, install the chart and show the whole path (minutes the first time)
 	@$(PYTHON) -m demo up
 
 .PHONY: demo-down
-demo-down: $(PYTHON) ## Remove the demo cluster
+demo-down: $(VENV)/complete ## Remove the demo cluster
 	@$(PYTHON) -m demo down
 
 .PHONY: test
-test: $(PYTHON) ## Lint and run all tiers, on real clusters where the tier says so
+test: $(VENV)/complete ## Lint and run all tiers, on real clusters where the tier says so
 	@set -e
 	$(MAKE) --no-print-directory lint
 	$(PYTHON) -m testcluster packages
@@ -35,11 +35,11 @@ test: $(PYTHON) ## Lint and run all tiers, on real clusters where the tier says 
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
 
 .PHONY: test-fast
-test-fast: $(PYTHON) ## Only the tiers that need no cluster
+test-fast: $(VENV)/complete ## Only the tiers that need no cluster
 	@$(PYTHON) -m pytest -m "unit or property" $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: $(PYTHON) ## ruff, mypy --strict, import rules between rooms
+lint: $(VENV)/complete ## ruff, mypy --strict, import rules between rooms
 	@set -e
 	ruff check .
 	ruff format --check .
@@ -47,7 +47,7 @@ lint: $(PYTHON) ## ruff, mypy --strict, import rules between rooms
 	lint-imports --no-cache
 
 .PHONY: crds
-crds: $(PYTHON) ## Write crds/ and the chart's copies from the contract
+crds: $(VENV)/complete ## Write crds/ and the chart's copies from the contract
 	@$(PYTHON) hack/generate_crds.py
 
 .PHONY: lock

@@ -17,13 +17,11 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
   apt-get install -y -q python3-venv >/dev/null || { apt-get update -q && apt-get install -y -q python3-venv; }
 fi
 
-# A half-made environment must never be taken for a whole one, so it gets its name last.
 say "installing Python packages of requirements/dev.lock into $venv (about a minute)"
 mkdir -p "$(dirname "$venv")"
 rm -rf "$venv"
 trap 'rm -rf "$venv"' ERR INT TERM
 "$python" -m venv "$venv"
-mv "$venv/bin/python" "$venv/bin/.python-unready"
-"$venv/bin/.python-unready" -m pip install -q --disable-pip-version-check --require-hashes -r "$root/requirements/dev.lock"
-mv "$venv/bin/.python-unready" "$venv/bin/python"
-touch "$venv/bin/python"
+"$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$root/requirements/dev.lock"
+# A half-made environment must never be taken for a whole one: make looks for this file.
+touch "$venv/complete"
