@@ -5,6 +5,9 @@ set -euo pipefail
 venv=$1
 root=$(cd "$(dirname "$0")/.." && pwd)
 
+# First, since its own python3 may be the first on PATH.
+rm -rf "$venv"
+
 say() { printf '==> %s\n' "$*"; }
 
 python=${PYTHON3:-python3}
@@ -19,7 +22,6 @@ fi
 
 say "installing Python packages of requirements/dev.lock into $venv (about a minute)"
 mkdir -p "$(dirname "$venv")"
-rm -rf "$venv"
 trap 'rm -rf "$venv"' ERR INT TERM
 "$python" -m venv "$venv"
 "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$root/requirements/dev.lock"
