@@ -1,0 +1,293 @@
+"""The client of the key service, against a real HTTPS server on the loopback address."""
+
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from controller_fakes import KEY_ARN, MATERIAL
+from datakeys.contract.errors import (
+    KeyDisabledError,
+    KeyUnavailableError,
+    KmsError,
+    NotFoundError,
+    ThrottlingError,
+)
+from datakeys.controller.keyservice_client import Grant, KeyServiceClient
+
+CONTEXT = {"tenant": "ü", "datakeys.dev/namespace": "shop"}
+METADATA = {
+    "KeyId": "id",
+    "Arn": KEY_ARN,
+    "KeyState": "Enabled",
+    "CreationDate": 1.5,
+    "CurrentKeyMaterialId": MATERIAL,
+}
+
+
+def make_certificate(folder: Path) -> ssl.SSLContext:
+    """Write a self-signed certificate for 127.0.0.1 as ``ca.crt``; return the server's TLS context."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "ca.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "ca.crt", folder / "key.pem")
+    return context
+
+
+@dataclass
+class Server:
+    """What the key service was asked, and what it answers."""
+
+    folder: Path
+    answers: list[web.Response | str] = field(default_factory=list)
+    requests: list[tuple[dict[str, str], Any]] = field(default_factory=list)
+    url: str = ""
+
+    def will(self, answer: Any, status: int = 200) -> None:
+        """Answer the next request with JSON."""
+        self.answers.append(web.json_response(answer, status=status))
+
+    def client(self) -> KeyServiceClient:
+        """Return a client that trusts the server."""
+        return KeyServiceClient(self.url, ca_file=self.folder / "ca.crt", token_file=self.folder / "token")
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Remember a request and answer it; ``hang up`` closes the connection without an answer."""
+        self.requests.append((dict(request.headers), json.loads(await request.text())))
+        answer = self.answers.pop(0)
+        if isinstance(answer, str):
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        return answer
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """Run an HTTPS server."""
+    (tmp_path / "token").write_text("secret-token\n")
+    server = Server(tmp_path)
+    app = web.Application()
+    app.router.add_post("/", server.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=make_certificate(tmp_path))
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    server.url = f"https://{host}:{port}"
+    yield server
+    await runner.cleanup()
+
+
+async def test_generate_sends_what_kms_wants(server: Server) -> None:
+    """The call is AWS JSON 1.1 with the account in its header; the answer becomes an EncryptedDataKey."""
+    server.will(
+        {
+            "CiphertextBlob": base64.b64encode(b"\x00\xff").decode(),
+            "KeyId": KEY_ARN,
+            "KeyMaterialId": MATERIAL,
+        }
+    )
+    async with server.client() as client:
+        encrypted = await client.generate_data_key_without_plaintext("shop", {"KeyId": "k"}, CONTEXT)
+    assert (encrypted.ciphertext_blob, encrypted.key_arn) == (b"\x00\xff", KEY_ARN)
+    assert encrypted.encryption_context == CONTEXT
+    ((headers, body),) = server.requests
+    assert headers["X-Amz-Target"] == "TrentService.GenerateDataKeyWithoutPlaintext"
+    assert headers["Content-Type"] == "application/x-amz-json-1.1"
+    assert headers["Authorization"] == "Bearer secret-token"
+    assert headers["x-datakeys-account"] == "shop"
+    assert "x-datakeys-object-name" not in headers
+    assert body == {"KeyId": "k", "EncryptionContext": CONTEXT}
+
+
+async def test_keys_are_made_for_an_object(server: Server) -> None:
+    """CreateKey names the object it is made for, so that it can be repeated."""
+    server.will({"KeyMetadata": METADATA})
+    server.will({"KeyMetadata": {**METADATA, "KeyState": "PendingDeletion", "DeletionDate": 9}})
+    async with server.client() as client:
+        made = await client.create_key("shop", "main", {"Description": "d"})
+        found = await client.describe_key("shop", "id")
+    assert (made.arn, made.state, made.creation_date, made.deletion_date) == (KEY_ARN, "Enabled", 1.5, None)
+    assert (found.state, found.deletion_date) == ("PendingDeletion", 9)
+    assert server.requests[0][0]["x-datakeys-object-name"] == "main"
+
+
+CALLS: dict[str, tuple[Callable[[KeyServiceClient], Any], dict[str, Any]]] = {
+    "EnableKey": (lambda client: client.enable_key("shop", "k"), {"KeyId": "k"}),
+    "DisableKey": (lambda client: client.disable_key("shop", "k"), {"KeyId": "k"}),
+    "ScheduleKeyDeletion": (
+        lambda client: client.schedule_key_deletion("shop", "k", 7),
+        {"KeyId": "k", "PendingWindowInDays": 7},
+    ),
+    "CreateAlias": (
+        lambda client: client.create_alias("shop", "alias/a", "k"),
+        {"AliasName": "alias/a", "TargetKeyId": "k"},
+    ),
+    "UpdateAlias": (
+        lambda client: client.update_alias("shop", "alias/a", "k"),
+        {"AliasName": "alias/a", "TargetKeyId": "k"},
+    ),
+    "DeleteAlias": (lambda client: client.delete_alias("shop", "alias/a"), {"AliasName": "alias/a"}),
+    "RevokeGrant": (
+        lambda client: client.revoke_grant("shop", "k", "g"),
+        {"KeyId": "k", "GrantId": "g"},
+    ),
+}
+
+
+@pytest.mark.parametrize("operation", CALLS)
+async def test_operations_without_an_answer(server: Server, operation: str) -> None:
+    """An empty 200 is a success."""
+    call, members = CALLS[operation]
+    server.answers.append(web.Response(body=b""))
+    async with server.client() as client:
+        assert await call(client) is None
+    ((headers, body),) = server.requests
+    assert headers["X-Amz-Target"] == f"TrentService.{operation}"
+    assert body == members
+
+
+async def test_grant_has_id_and_token(server: Server) -> None:
+    """CreateGrant's answer is read; one without its members is a failure of the service."""
+    server.will({"GrantId": "g", "GrantToken": "t"})
+    server.will({})
+    async with server.client() as client:
+        assert await client.create_grant("shop", "reader", {"KeyId": "k"}) == Grant("g", "t")
+        with pytest.raises(KeyUnavailableError):
+            await client.create_grant("shop", "reader", {"KeyId": "k"})
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "expected"),
+    [
+        (400, {"__type": "DisabledException", "message": "off"}, KeyDisabledError),
+        (400, {"__type": "com.amazonaws.kms#NotFoundException", "Message": "gone"}, NotFoundError),
+        (400, {"__type": "ThrottlingException:http://x", "message": ""}, ThrottlingError),
+        (503, {"no": "type"}, KeyUnavailableError),
+        (200, {"CiphertextBlob": "%%%"}, KeyUnavailableError),
+        (200, {}, KeyUnavailableError),
+        (200, ["a", "list"], KeyUnavailableError),
+    ],
+)
+async def test_errors_become_contract_errors(
+    server: Server, status: int, answer: Any, expected: type[KmsError]
+) -> None:
+    """Error names are KMS's own; what can't be read is a service that can't be reached."""
+    server.will(answer, status)
+    async with server.client() as client:
+        with pytest.raises(expected):
+            await client.generate_data_key_without_plaintext("shop", {}, {})
+
+
+async def test_answer_that_is_not_json(server: Server) -> None:
+    """A proxy's HTML is a service that can't be reached."""
+    server.answers.append(web.Response(text="<html>", status=502))
+    async with server.client() as client:
+        with pytest.raises(KeyUnavailableError, match="502"):
+            await client.describe_key("shop", "k")
+
+
+async def test_metadata_that_is_not_whole(server: Server) -> None:
+    """Half an answer is no key."""
+    server.will({"KeyMetadata": {"KeyId": "id"}})
+    async with server.client() as client:
+        with pytest.raises(KeyUnavailableError):
+            await client.describe_key("shop", "k")
+
+
+async def test_closed_connection_is_tried_once_more(server: Server) -> None:
+    """A kept connection that the other side closes doesn't fail the call."""
+    server.answers.append("hang up")
+    server.will({"KeyMetadata": METADATA})
+    async with server.client() as client:
+        assert (await client.describe_key("shop", "k")).arn == KEY_ARN
+    server.answers += ["hang up", "hang up"]
+    async with server.client() as client:
+        with pytest.raises(KeyUnavailableError, match="closes the connection"):
+            await client.describe_key("shop", "k")
+
+
+async def test_nobody_there() -> None:
+    """Without a token, a CA or a server the key service can't be reached; nothing else is raised."""
+    client = KeyServiceClient("https://127.0.0.1:1", ca_file=Path("/nope"), token_file=Path("/nope"))
+    async with client:
+        with pytest.raises(KeyUnavailableError, match="FileNotFoundError"):
+            await client.describe_key("shop", "k")
+
+
+async def test_unknown_certificate_is_refused(server: Server, tmp_path: Path) -> None:
+    """A server that the CA file doesn't vouch for gets no token."""
+    other = tmp_path / "other"
+    other.mkdir()
+    make_certificate(other)
+    client = KeyServiceClient(server.url, ca_file=other / "ca.crt", token_file=tmp_path / "token")
+    async with client:
+        with pytest.raises(KeyUnavailableError):
+            await client.describe_key("shop", "k")
+    assert server.requests == []
+
+
+async def test_new_token_and_new_authority_are_noticed(server: Server, tmp_path: Path) -> None:
+    """Files that are replaced are read again, without a restart."""
+    trusted = (tmp_path / "ca.crt").read_text()
+    other = tmp_path / "other"
+    other.mkdir()
+    make_certificate(other)
+    (tmp_path / "ca.crt").write_text((other / "ca.crt").read_text())
+    async with server.client() as client:
+        with pytest.raises(KeyUnavailableError):
+            await client.describe_key("shop", "k")
+        (tmp_path / "ca.crt").write_text(trusted + "\n")
+        (tmp_path / "token").write_text("another-token")
+        server.will({"KeyMetadata": METADATA})
+        await client.describe_key("shop", "k")
+    assert server.requests[0][0]["Authorization"] == "Bearer another-token"
+
+
+async def test_client_outside_its_context_is_a_mistake(server: Server) -> None:
+    """Forgetting to open the client is a programmer's error, not an outage."""
+    with pytest.raises(RuntimeError):
+        await server.client().describe_key("shop", "k")
+
+
+def test_client_has_no_operation_that_gives_plaintext() -> None:
+    """The controller can't ask for plaintext: no method decrypts, and none generates a plaintext key."""
+    methods = [name for name in dir(KeyServiceClient) if not name.startswith("_")]
+    assert [name for name in methods if "decrypt" in name] == []
+    assert [name for name in methods if name.startswith("generate")] == [
+        "generate_data_key_without_plaintext"
+    ]
