@@ -110,12 +110,16 @@ def pids_with_argument(argument: str) -> list[int]:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Start time of a live process in clock ticks since boot; None when it is gone or a zombie."""
+    """Start time of a live process in clock ticks since boot; None when it is gone or a zombie.
+
+    A zombie whose other threads are still ending counts as alive: they hold its files, so its port is taken.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    state, threads = fields[0], int(fields[17])
+    return None if state in "ZX" and threads <= 1 else int(fields[19])
 
 
 def with_descendants(roots: Iterable[int]) -> list[tuple[int, int]]:
