@@ -1,0 +1,366 @@
+"""KmsKey, KmsAlias and KmsGrant against a key service in memory: calls, status, Events, retries."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import kopf
+import pytest
+
+from controller_fakes import KEY_ARN, NAMESPACE, FakeRecorder, build_key_body
+from datakeys.contract.errors import (
+    AlreadyExistsError,
+    InternalError,
+    InvalidGrantIdError,
+    KeyUnavailableError,
+    KmsError,
+    MalformedPolicyDocumentError,
+    NotFoundError,
+)
+from datakeys.controller.decisions.backoff import QUIET_ATTEMPTS
+from datakeys.controller.decisions.keys import parse_key_facts
+from datakeys.controller.handlers import handle_kms_alias, handle_kms_grant
+from datakeys.controller.handlers.handle_kms_alias import KmsAliasHandler
+from datakeys.controller.handlers.handle_kms_grant import KmsGrantHandler
+from datakeys.controller.handlers.handle_kms_key import KmsKeyHandler
+from datakeys.controller.handlers.outcomes import DELETION_ATTEMPTS
+from datakeys.controller.key_memory import KeyMemory
+from datakeys.controller.keyservice_client import Grant, KeyMetadata
+
+KEY_ID = KEY_ARN.rpartition("/")[2]
+ALIAS_ARN = f"arn:k8s:kms:cluster-1:{NAMESPACE}:alias/orders"
+CREATED = "2026-01-01T00:00:00Z"
+CREATED_SECONDS = 1767225600.0
+LOUD = QUIET_ATTEMPTS
+
+
+@dataclass
+class KeyService:
+    """Answers every management call and remembers it; ``errors`` are raised by operation."""
+
+    state: str = "Enabled"
+    creation_date: float = CREATED_SECONDS
+    errors: dict[str, KmsError] = field(default_factory=dict)
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+
+    async def create_key(self, account: str, object_name: str, parameters: object) -> KeyMetadata:
+        """Return the one key."""
+        del parameters
+        self._called("create_key", account, object_name)
+        return KeyMetadata(KEY_ID, KEY_ARN, self.state, self.creation_date, None, "ab")
+
+    async def create_grant(self, account: str, object_name: str, parameters: object) -> Grant:
+        """Return a grant."""
+        del parameters
+        self._called("create_grant", account, object_name)
+        return Grant("g", "t")
+
+    def __getattr__(self, operation: str) -> Any:
+        """Return any operation without an answer."""
+
+        async def call(*arguments: object) -> None:
+            self._called(operation, *map(str, arguments))
+
+        return call
+
+    def _called(self, operation: str, *arguments: str) -> None:
+        self.calls.append((operation, *arguments))
+        if operation in self.errors:
+            raise self.errors[operation]
+
+
+def build_object(name: str, spec: dict[str, Any], status: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return an object of the group."""
+    metadata = {
+        "namespace": NAMESPACE,
+        "name": name,
+        "uid": "u1",
+        "generation": 1,
+        "creationTimestamp": CREATED,
+    }
+    return {"metadata": metadata, "spec": spec, "status": status or {}}
+
+
+def conditions(patch: kopf.Patch) -> list[tuple[str, str]]:
+    """Return status and reason of the patched conditions."""
+    return [(item["status"], item["reason"]) for item in patch.status.get("conditions", [])]
+
+
+@dataclass
+class World:
+    """Handlers, what they call and what they tell."""
+
+    service: KeyService = field(default_factory=KeyService)
+    recorder: FakeRecorder = field(default_factory=FakeRecorder)
+    keys: KeyMemory = field(default_factory=KeyMemory)
+
+    @property
+    def key(self) -> KmsKeyHandler:
+        """Return the handler of KmsKeys."""
+        service: Any = self.service
+        recorder: Any = self.recorder
+        return KmsKeyHandler(service, recorder)
+
+    @property
+    def alias(self) -> KmsAliasHandler:
+        """Return the handler of KmsAliases."""
+        service: Any = self.service
+        recorder: Any = self.recorder
+        return KmsAliasHandler(service, recorder, self.keys, "cluster-1")
+
+    @property
+    def grant(self) -> KmsGrantHandler:
+        """Return the handler of KmsGrants."""
+        service: Any = self.service
+        recorder: Any = self.recorder
+        return KmsGrantHandler(service, recorder, self.keys, "cluster-1")
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Give a world in which nobody waits for a KmsKey."""
+    monkeypatch.setattr(handle_kms_alias, "KEY_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(handle_kms_grant, "KEY_WAIT_SECONDS", 0.01)
+    world = World()
+    await world.keys.observe(parse_key_facts(build_key_body()))
+    return world
+
+
+async def test_new_key(world: World) -> None:
+    """A new KmsKey is one CreateKey, a status and an Event."""
+    patch = kopf.Patch()
+    await world.key.apply(build_object("main", {"enabled": True}), patch, 0)
+    assert world.service.calls == [("create_key", NAMESPACE, "main")]
+    assert patch.status["arn"] == KEY_ARN
+    assert conditions(patch) == [("True", "Enabled")]
+    assert world.recorder.reasons == ["Created"]
+
+
+async def test_known_key_makes_no_patch(world: World) -> None:
+    """A resume of a key that is as it should be changes nothing and tells nothing."""
+    first = kopf.Patch()
+    await world.key.apply(build_object("main", {"enabled": True}), first, 0)
+    status = {name: value for name, value in first.status.items() if value is not None}
+    second = kopf.Patch()
+    await world.key.apply(build_object("main", {"enabled": True}, status), second, 0)
+    assert dict(second.status) == {}
+    assert world.recorder.reasons == ["Created"]
+
+
+@pytest.mark.parametrize(
+    ("state", "enabled", "call", "reason"),
+    [("Enabled", False, "disable_key", "Disabled"), ("Disabled", True, "enable_key", "Enabled")],
+)
+async def test_drifted_key_is_corrected(
+    world: World, state: str, enabled: bool, call: str, reason: str
+) -> None:
+    """A key whose state isn't the spec's is switched, whoever has changed it."""
+    world.service.state = state
+    patch = kopf.Patch()
+    body = build_object("main", {"enabled": enabled}, {"keyId": KEY_ID, "keyState": state})
+    await world.key.apply(body, patch, 0)
+    assert world.service.calls[1:] == [(call, NAMESPACE, KEY_ID)]
+    assert patch.status["keyState"] == reason
+    assert world.recorder.reasons == [reason]
+
+
+async def test_revived_key_is_told(world: World) -> None:
+    """A new object that gets an old key says that the deletion was cancelled."""
+    world.service.creation_date = CREATED_SECONDS - 1000
+    await world.key.apply(build_object("main", {}), kopf.Patch(), 0)
+    assert world.recorder.reasons == ["DeletionCancelled"]
+
+
+async def test_refused_key_waits_for_a_change(world: World) -> None:
+    """A refusal that only a new spec can end is a condition, and isn't tried again."""
+    world.service.errors["create_key"] = MalformedPolicyDocumentError("bad")
+    patch = kopf.Patch()
+    await world.key.apply(build_object("main", {}), patch, 0)
+    assert conditions(patch) == [("False", "MalformedPolicyDocumentException")]
+    assert world.recorder.reasons == ["Failed"]
+    again = kopf.Patch()
+    await world.key.apply(build_object("main", {}, dict(patch.status)), again, 0)
+    assert dict(again.status) == {}
+
+
+async def test_outage_is_tried_again_and_told_when_it_lasts(world: World) -> None:
+    """An outage is retried by kopf: first quietly, then with a condition."""
+    world.service.errors["create_key"] = InternalError("down")
+    patch = kopf.Patch()
+    with pytest.raises(kopf.TemporaryError) as first:
+        await world.key.apply(build_object("main", {}), patch, 0)
+    assert dict(patch.status) == {}
+    with pytest.raises(kopf.TemporaryError) as later:
+        await world.key.apply(build_object("main", {}), patch, LOUD)
+    assert conditions(patch) == [("False", "Retrying")]
+    assert (first.value.delay or 0) < (later.value.delay or 0)
+
+
+async def test_deleted_key_is_scheduled(world: World) -> None:
+    """A deletion is scheduled with the spec's window, once, and the object goes."""
+    body = build_object("main", {"deletion": {"pendingWindowDays": 7}}, {"keyId": KEY_ID})
+    await world.key.schedule_deletion(body, 0)
+    assert world.service.calls == [("schedule_key_deletion", NAMESPACE, KEY_ID, "7")]
+    assert world.recorder.reasons == ["DeletionScheduled"]
+
+
+async def test_key_that_was_never_made_just_goes(world: World) -> None:
+    """Without a key id there is nothing to schedule."""
+    await world.key.schedule_deletion(build_object("main", {}), 0)
+    assert world.service.calls == []
+
+
+@pytest.mark.parametrize(
+    ("error", "retry"),
+    [(NotFoundError("gone"), 0), (KeyUnavailableError("down"), DELETION_ATTEMPTS)],
+)
+async def test_object_is_let_go_in_the_end(world: World, error: KmsError, retry: int) -> None:
+    """An object doesn't hang: a final refusal or a long outage lets it go, and that is told."""
+    world.service.errors["schedule_key_deletion"] = error
+    await world.key.schedule_deletion(build_object("main", {}, {"keyId": KEY_ID}), retry)
+    assert world.recorder.reasons == ["DeletionAbandoned"]
+
+
+async def test_deletion_waits_for_the_key_service(world: World) -> None:
+    """During an outage the deletion is tried again, with growing pauses up to a minute."""
+    world.service.errors["schedule_key_deletion"] = KeyUnavailableError("down")
+    body = build_object("main", {}, {"keyId": KEY_ID})
+    delays = []
+    for retry in (0, 3, DELETION_ATTEMPTS - 1):
+        with pytest.raises(kopf.TemporaryError) as again:
+            await world.key.schedule_deletion(body, retry)
+        delays.append(again.value.delay)
+    assert delays == [1.0, 8.0, 60.0]
+
+
+def alias(status: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    """Return a KmsAlias that points to the known key."""
+    return build_object("orders", {"targetKeyRef": {"name": "main"}, **spec}, status)
+
+
+async def test_new_alias(world: World) -> None:
+    """A new alias is created and told."""
+    patch = kopf.Patch()
+    await world.alias.apply(alias(), patch, 0)
+    assert world.service.calls == [("create_alias", NAMESPACE, "alias/orders", KEY_ARN)]
+    assert (patch.status["arn"], patch.status["targetKeyArn"]) == (ALIAS_ARN, KEY_ARN)
+    assert conditions(patch) == [("True", "Created")]
+    assert world.recorder.reasons == ["Created"]
+
+
+async def test_alias_that_exists_is_taken_over(world: World) -> None:
+    """After a crash between call and status the alias is pointed instead of created."""
+    world.service.errors["create_alias"] = AlreadyExistsError("there")
+    await world.alias.apply(alias(), kopf.Patch(), 0)
+    assert [call[0] for call in world.service.calls] == ["create_alias", "update_alias"]
+
+
+async def test_alias_that_was_lost_is_made_again(world: World) -> None:
+    """An alias that the status knows and the key service doesn't is created."""
+    world.service.errors["update_alias"] = NotFoundError("gone")
+    status = {"arn": ALIAS_ARN, "targetKeyArn": "old"}
+    await world.alias.apply(alias(status), kopf.Patch(), 0)
+    assert [call[0] for call in world.service.calls] == ["update_alias", "create_alias"]
+
+
+async def test_alias_by_key_id(world: World) -> None:
+    """A bare key id becomes the ARN of the namespace's account."""
+    patch = kopf.Patch()
+    body = build_object("orders", {"targetKeyId": KEY_ID, "aliasName": "alias/x"})
+    await world.alias.apply(body, patch, 0)
+    assert world.service.calls == [("create_alias", NAMESPACE, "alias/x", KEY_ARN)]
+    assert patch.status["targetKeyArn"] == KEY_ARN
+
+
+async def test_alias_waits_for_its_key(world: World) -> None:
+    """An alias whose KmsKey isn't there is tried again, and says so if that lasts."""
+    patch = kopf.Patch()
+    with pytest.raises(kopf.TemporaryError):
+        await world.alias.apply(alias(targetKeyRef={"name": "none"}), patch, LOUD)
+    assert conditions(patch) == [("False", "Retrying")]
+    assert world.service.calls == []
+
+
+async def test_refused_alias(world: World) -> None:
+    """A refusal of the key service is told with its reason."""
+    world.service.errors["create_alias"] = MalformedPolicyDocumentError("no")
+    patch = kopf.Patch()
+    await world.alias.apply(alias(), patch, 0)
+    assert conditions(patch) == [("False", "MalformedPolicyDocumentException")]
+    assert world.recorder.reasons == ["Failed"]
+
+
+async def test_deleted_alias(world: World) -> None:
+    """An alias that was made is deleted; one that is gone, or never was, just goes."""
+    await world.alias.delete(alias(), 0)
+    assert world.service.calls == []
+    await world.alias.delete(alias({"arn": ALIAS_ARN}), 0)
+    assert world.service.calls == [("delete_alias", NAMESPACE, "alias/orders")]
+    assert world.recorder.reasons == ["Deleted"]
+    world.service.errors["delete_alias"] = NotFoundError("gone")
+    await world.alias.delete(alias({"arn": ALIAS_ARN}), 0)
+    world.service.errors["delete_alias"] = InternalError("down")
+    with pytest.raises(kopf.TemporaryError):
+        await world.alias.delete(alias({"arn": ALIAS_ARN}), 0)
+    await world.alias.delete(alias({"arn": ALIAS_ARN}), DELETION_ATTEMPTS)
+
+
+def grant(status: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    """Return a KmsGrant on the known key."""
+    base = {
+        "keyRef": {"name": "main"},
+        "granteePrincipal": {"serviceAccountName": "app"},
+        "operations": ["Decrypt"],
+    }
+    return build_object("reader", {**base, **spec}, status)
+
+
+async def test_new_grant(world: World) -> None:
+    """A new grant is created for its object and told."""
+    patch = kopf.Patch()
+    await world.grant.apply(grant(), patch, 0)
+    assert world.service.calls == [("create_grant", NAMESPACE, "reader")]
+    assert (patch.status["grantId"], patch.status["grantToken"]) == ("g", "t")
+    assert patch.status["keyArn"] == KEY_ARN
+    assert conditions(patch) == [("True", "Created")]
+
+
+async def test_grant_that_is_there_is_left_alone(world: World) -> None:
+    """A resume makes no call for a grant that has its id."""
+    await world.grant.apply(grant({"grantId": "g"}), kopf.Patch(), 0)
+    assert world.service.calls == []
+
+
+async def test_grant_by_key_id(world: World) -> None:
+    """A bare key id becomes the ARN of the namespace's account."""
+    patch = kopf.Patch()
+    body = grant()
+    body["spec"] = {**body["spec"], "keyId": KEY_ID}
+    del body["spec"]["keyRef"]
+    await world.grant.apply(body, patch, 0)
+    assert patch.status["keyArn"] == KEY_ARN
+
+
+async def test_grant_waits_for_its_key_and_tells_refusals(world: World) -> None:
+    """A missing key is waited for; a refusal is a condition."""
+    with pytest.raises(kopf.TemporaryError):
+        await world.grant.apply(grant(keyRef={"name": "none"}), kopf.Patch(), 0)
+    world.service.errors["create_grant"] = MalformedPolicyDocumentError("no")
+    patch = kopf.Patch()
+    await world.grant.apply(grant(), patch, 0)
+    assert conditions(patch) == [("False", "MalformedPolicyDocumentException")]
+
+
+async def test_deleted_grant(world: World) -> None:
+    """A grant is revoked; one that is gone, or never was, just goes."""
+    status = {"grantId": "g", "keyArn": KEY_ARN}
+    await world.grant.revoke(grant(), 0)
+    assert world.service.calls == []
+    await world.grant.revoke(grant(status), 0)
+    assert world.service.calls == [("revoke_grant", NAMESPACE, KEY_ARN, "g")]
+    assert world.recorder.reasons == ["Deleted"]
+    world.service.errors["revoke_grant"] = InvalidGrantIdError("gone")
+    await world.grant.revoke(grant(status), 0)
+    world.service.errors["revoke_grant"] = InternalError("down")
+    with pytest.raises(kopf.TemporaryError):
+        await world.grant.revoke(grant(status), 0)
+    await world.grant.revoke(grant(status), DELETION_ATTEMPTS)
