@@ -29,6 +29,7 @@ PLURALS: Final = frozenset({REQUESTS, KEYS, ALIASES, GRANTS})
 
 #: Where kopf keeps its progress: annotations, as the CRDs' schemas have no place for it.
 _ANNOTATION_PREFIX: Final = GROUP
+_REQUEST_KIND: Final = "DataKeyRequest"
 _DELETED: Final = "DELETED"
 
 
@@ -37,9 +38,13 @@ class DiffBaseStorage(kopf.AnnotationsDiffBaseStorage):
 
     def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
         """Return what is compared between two events of an object."""
-        if body.get("kind") == "DataKeyRequest":
+        if body.get("kind") == _REQUEST_KIND:
             return kopf.BodyEssence()
         return super().build(body=body, extra_fields=extra_fields)
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Return what was remembered."""
+        return None if body.get("kind") == _REQUEST_KIND else super().fetch(body=body)
 
 
 @dataclass(frozen=True)
