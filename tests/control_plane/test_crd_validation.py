@@ -236,3 +236,20 @@ def test_spec_patch_can_not_touch_the_status(api_client: client.ApiClient, names
     )
     assert isinstance(stored, dict)
     assert "status" not in stored
+
+
+@pytest.mark.parametrize(("length", "accepted"), [(63, True), (64, False)])
+def test_a_requests_name_must_fit_a_label(
+    api_client: client.ApiClient, namespace: str, length: int, accepted: bool
+) -> None:
+    """A longer name could never get its Secret, so it is refused at once."""
+    body = _body("datakeyrequests", {})
+    body["metadata"] = {"name": "n" * length}
+    create = client.CustomObjectsApi(api_client).create_namespaced_custom_object
+    if accepted:
+        create(GROUP, VERSION, namespace, "datakeyrequests", body)
+        return
+    with pytest.raises(ApiException) as caught:
+        create(GROUP, VERSION, namespace, "datakeyrequests", body)
+    assert caught.value.status == 422
+    assert "metadata.name" in _causes(caught.value)

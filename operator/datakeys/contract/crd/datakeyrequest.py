@@ -29,13 +29,15 @@ def build_datakeyrequest_crd() -> dict[str, Any]:
         spec=_spec(),
         status=_status(),
         root_rules=[
+            # The name becomes the value of a label of the Secret.
+            schema.rule("size(self.metadata.name) <= 63", "metadata.name must have at most 63 characters"),
             schema.rule(
                 "!has(oldSelf.status) || !has(oldSelf.status.ciphertextBlob) || (has(self.status) && "
                 "has(self.status.ciphertextBlob) && "
                 "self.status.ciphertextBlob == oldSelf.status.ciphertextBlob)",
                 "ciphertextBlob can't be changed or removed: the data key would be lost",
                 ".status.ciphertextBlob",
-            )
+            ),
         ],
         columns=[
             schema.READY_COLUMN,
