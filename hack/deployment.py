@@ -91,11 +91,9 @@ class Cluster:
 
 
 def start_cluster(name: str) -> Cluster:
-    """Build what is missing, start a whole cluster and load the project's images."""
+    """Build what is missing, start a whole cluster, build the project's images and load them."""
     run_testcluster("packages")
     run_testcluster("build")
-    run_testcluster("base-image")
-    run_testcluster("images", "--tag", "dev")
     run_testcluster("up", "--name", name)
     run_testcluster("load", "--name", name, "--tag", "dev")
     return attach(name)

@@ -11,6 +11,7 @@ from workloads import (
     build_pod,
     build_request,
     build_service_account,
+    read_over_socket,
     sidecar_log,
     status_of,
 )
@@ -48,17 +49,8 @@ def test_app_reads_its_data_key_from_a_socket(cluster: Cluster, namespace: str) 
     """With delivery ``socket`` there is no file, and the key comes by HTTP over a Unix socket."""
     _apply_consumer(cluster, namespace, annotations={"datakeys.dev/delivery": "socket"})
     cluster.wait("pod/consumer", "condition=Ready", namespace)
-    script = (
-        "import socket\n"
-        "s = socket.socket(socket.AF_UNIX)\n"
-        "s.connect('/var/run/datakeys/keys/datakeys.sock')\n"
-        "s.sendall(b'GET /v1/data-keys/disk HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n')\n"
-        "data = b''.join(iter(lambda: s.recv(4096), b''))\n"
-        "head, body = data.split(b'\\r\\n\\r\\n', 1)\n"
-        "print(head.split()[1].decode(), len(body))\n"
-    )
-    answer = cluster.kubectl("exec", "-n", namespace, "consumer", "-c", "app", "--", "python3", "-c", script)
-    assert answer.split() == ["200", "32"]
+    status, key = read_over_socket(cluster, namespace, "consumer", "disk")
+    assert (status, len(key)) == (200, 32)
     listing = cluster.kubectl(
         "exec", "-n", namespace, "consumer", "-c", "app", "--", "ls", "/var/run/datakeys/keys"
     )

@@ -5,7 +5,15 @@ import json
 
 from canary import build_needles, scan_bytes, scan_folders
 from deployment import Cluster, cluster_path
-from workloads import apply, build_key, build_namespace, build_pod, build_request, build_service_account
+from workloads import (
+    apply,
+    build_key,
+    build_namespace,
+    build_pod,
+    build_request,
+    build_service_account,
+    read_over_socket,
+)
 
 NAMESPACE = "canary"
 
@@ -52,12 +60,6 @@ def test_the_scan_would_find_a_leak(cluster: Cluster) -> None:
 def _read_key(cluster: Cluster, name: str) -> bytes:
     if name == "by-file":
         return cluster.read_file(NAMESPACE, name, "app", f"/var/run/datakeys/keys/{name}")
-    script = (
-        "import socket\n"
-        "s = socket.socket(socket.AF_UNIX)\n"
-        "s.connect('/var/run/datakeys/keys/datakeys.sock')\n"
-        f"s.sendall(b'GET /v1/data-keys/{name} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n')\n"
-        "print(b''.join(iter(lambda: s.recv(4096), b'')).split(b'\\r\\n\\r\\n', 1)[1].hex())\n"
-    )
-    answer = cluster.kubectl("exec", "-n", NAMESPACE, name, "-c", "app", "--", "python3", "-c", script)
-    return bytes.fromhex(answer.strip())
+    status, key = read_over_socket(cluster, NAMESPACE, name, name)
+    assert status == 200
+    return key

@@ -119,3 +119,18 @@ def wait_reason(
 def sidecar_log(cluster: Cluster, namespace: str, pod: str) -> str:
     """Return the log of the injected sidecar, or the text of the error if there is none yet."""
     return cluster.kubectl("logs", "-n", namespace, pod, "-c", "datakeys-sidecar", check=False)
+
+
+def read_over_socket(cluster: Cluster, namespace: str, pod: str, name: str) -> tuple[int, bytes]:
+    """Ask the sidecar for a data key from within the app's container; gives HTTP status and body."""
+    script = (
+        "import socket\n"
+        "s = socket.socket(socket.AF_UNIX)\n"
+        "s.connect('/var/run/datakeys/keys/datakeys.sock')\n"
+        f"s.sendall(b'GET /v1/data-keys/{name} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n')\n"
+        "head, body = b''.join(iter(lambda: s.recv(4096), b'')).split(b'\\r\\n\\r\\n', 1)\n"
+        "print(head.split()[1].decode(), body.hex())\n"
+    )
+    answer = cluster.kubectl("exec", "-n", namespace, pod, "-c", "app", "--", "python3", "-c", script)
+    status, _, body = answer.strip().partition(" ")
+    return int(status), bytes.fromhex(body)
