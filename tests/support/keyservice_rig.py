@@ -22,6 +22,7 @@ from datakeys.keyservice.authn.authenticator import Authenticator
 from datakeys.keyservice.authn.claims import ControllerIdentity, TokenReview
 from datakeys.keyservice.authn.signatures import SignatureVerifier
 from datakeys.keyservice.authz.principal import Principal, PrincipalKind
+from datakeys.keyservice.authz.realm import Realm
 from datakeys.keyservice.material.root_key import RootKey
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.keyring import Keyring
@@ -89,7 +90,9 @@ class Rig:
         self.root_key = RootKey(self.root_secret)
         self.keyring = Keyring(self.root_key)
         self.store.index.listeners.append(self.keyring.forget)
-        self.service = Service(REGION, self.store, self.root_key, self.keyring, self.clock, self.random)
+        self.service = Service(
+            Realm(REGION), self.store, self.root_key, self.keyring, self.clock, self.random
+        )
         self.last: Call | None = None
 
     def call(

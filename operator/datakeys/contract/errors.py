@@ -159,6 +159,72 @@ class InvalidCiphertextError(RequestError):
     code = "InvalidCiphertextException"
 
 
+class KmsInvalidSignatureError(RequestError):
+    """The signature doesn't belong to message and key."""
+
+    code = "KMSInvalidSignatureException"
+
+
+class KmsInvalidMacError(RequestError):
+    """The MAC doesn't belong to message and key."""
+
+    code = "KMSInvalidMacException"
+
+
+class TagError(RequestError):
+    """A tag isn't valid."""
+
+    code = "TagException"
+
+
+class InvalidArnError(RequestError):
+    """An ARN isn't one of this service."""
+
+    code = "InvalidArnException"
+
+
+class ConflictError(RequestError):
+    """Another change of the same kind is under way."""
+
+    code = "ConflictException"
+
+
+class InvalidImportTokenError(RequestError):
+    """The import token isn't one for this key."""
+
+    code = "InvalidImportTokenException"
+
+
+class ExpiredImportTokenError(RequestError):
+    """The import token's time is over."""
+
+    code = "ExpiredImportTokenException"
+
+
+class IncorrectKeyMaterialError(RequestError):
+    """The material isn't the one that the key had before, or has no right form."""
+
+    code = "IncorrectKeyMaterialException"
+
+
+class IncompleteSignatureError(RequestError):
+    """The Authorization header isn't a complete signature."""
+
+    code = "IncompleteSignatureException"
+
+
+class InvalidSignatureError(RequestError):
+    """The request's signature doesn't match, or its time is too far away."""
+
+    code = "InvalidSignatureException"
+
+
+class ExpiredTokenError(RequestError):
+    """The credentials' time is over."""
+
+    code = "ExpiredTokenException"
+
+
 class DryRunOperationError(RequestError):
     """DryRun was given and the request would have succeeded."""
 

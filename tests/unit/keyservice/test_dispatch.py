@@ -298,7 +298,7 @@ async def test_bug_becomes_an_internal_error(
     def broken(*_: Any) -> Any:
         raise RuntimeError("CANARY")
 
-    verb = table.Verb("ListAliases", broken, writes=False)
+    verb = table.Verb("ListAliases", broken, blocks=False)
     monkeypatch.setitem(
         __import__("datakeys.keyservice.server.wire", fromlist=["x"])._BY_TARGET,
         b"TrentService.ListAliases",

@@ -15,6 +15,8 @@ class PrincipalKind(StrEnum):
     CONTROLLER = "controller"
     POD = "pod"
     SERVICE_ACCOUNT = "service_account"
+    #: The root of an account: every caller of the local mode; never a caller in a cluster.
+    ACCOUNT_ROOT = "account_root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Principal:
         service_account_uid: Its UID.
         pod_name: Set if the token is bound to a pod.
         pod_uid: Set if the token is bound to a pod.
+        arn: Set for an account's root: its ARN. Its ``namespace`` is the account then.
     """
 
     kind: PrincipalKind
@@ -36,8 +39,9 @@ class Principal:
     service_account_uid: str = ""
     pod_name: str = ""
     pod_uid: str = ""
+    arn: str = ""
 
     @property
     def user_name(self) -> str:
-        """Return the Kubernetes user name."""
-        return service_account_principal(self.namespace, self.service_account)
+        """Return the Kubernetes user name, or the root's ARN."""
+        return self.arn or service_account_principal(self.namespace, self.service_account)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
-from datakeys.contract.arn import MAX_KEY_ID_LENGTH, Arn, ResourceKind, build_alias_arn, parse_key_id
+from datakeys.contract.arn import MAX_KEY_ID_LENGTH, Arn, ResourceKind, parse_key_id
 from datakeys.contract.errors import AccessDeniedError, NotFoundError
 from datakeys.keyservice.authz.policy import (
     ACCESS_DENIED_MESSAGE,
@@ -16,6 +16,7 @@ from datakeys.keyservice.authz.policy import (
     decide_access,
 )
 from datakeys.keyservice.authz.principal import PrincipalKind
+from datakeys.keyservice.authz.realm import Realm
 from datakeys.keyservice.operations.call import EMPTY_CONTEXT, Call, Service
 from datakeys.keyservice.operations.grant_tokens import check_grant_tokens
 from datakeys.keyservice.operations.states import check_state
@@ -48,7 +49,7 @@ def find_key(service: Service, call: Call, key_id: str, *, alias_allowed: bool =
         AccessDeniedError: No such key in another account: whether it exists isn't told.
         IntegrityError: The key's record fails authentication.
     """
-    arn, call.audit.key_arn = _parse(key_id, service.region, call.account)
+    arn, call.audit.key_arn = _parse(key_id, service.realm, call.account)
     if arn.kind is ResourceKind.ALIAS:
         if not alias_allowed:
             raise NotFoundError(f"Invalid keyId '{key_id}'")
@@ -158,8 +159,8 @@ def to_grant_facts(grant: GrantRecord) -> GrantFacts:
 
 
 @lru_cache(maxsize=8192)
-def _parse(key_id: str, region: str, account: str) -> tuple[Arn, str]:
-    arn = parse_key_id(key_id, region=region, account=account)
+def _parse(key_id: str, realm: Realm, account: str) -> tuple[Arn, str]:
+    arn = parse_key_id(key_id, region=realm.region, account=account, partition=realm.partition)
     return arn, str(arn)
 
 
@@ -170,7 +171,7 @@ def _find_by_alias(service: Service, call: Call, arn: Arn) -> KeyRecord:
         return record
     if arn.account != call.account:
         raise _denied(call, "no such alias in another account")
-    raise NotFoundError(f"Alias {build_alias_arn(service.region, arn.account, arn.name)} is not found.")
+    raise NotFoundError(f"Alias {arn} is not found.")
 
 
 def _denied(call: Call, reason: str) -> AccessDeniedError:

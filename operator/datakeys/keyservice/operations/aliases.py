@@ -12,7 +12,6 @@ from datakeys.contract.arn import (
     MAX_ALIAS_LENGTH,
     MAX_KEY_ID_LENGTH,
     RESERVED_ALIAS_PREFIX,
-    build_alias_arn,
 )
 from datakeys.contract.errors import (
     InvalidAliasNameError,
@@ -127,7 +126,7 @@ def list_aliases(service: Service, call: Call) -> dict[str, Any]:
     def entry(alias: AliasRecord) -> dict[str, Any]:
         return {
             "AliasName": alias.name,
-            "AliasArn": build_alias_arn(service.region, alias.account, alias.name),
+            "AliasArn": service.realm.alias_arn(alias.account, alias.name),
             "TargetKeyId": alias.key_id,
             "CreationDate": alias.created_at,
             "LastUpdatedDate": alias.updated_at,
@@ -156,7 +155,7 @@ def _read(call: Call, *, with_target: bool) -> tuple[str, str]:
 def _find_alias(service: Service, call: Call, name: str) -> AliasRecord:
     alias = service.store.find_alias(call.account, name)
     if alias is None:
-        raise NotFoundError(f"Alias {build_alias_arn(service.region, call.account, name)} is not found.")
+        raise NotFoundError(f"Alias {service.realm.alias_arn(call.account, name)} is not found.")
     return alias
 
 

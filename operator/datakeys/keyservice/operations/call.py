@@ -6,11 +6,10 @@ too.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final
 
-from datakeys.contract.arn import build_key_arn
 from datakeys.keyservice.authz.principal import Principal
+from datakeys.keyservice.authz.realm import Realm
 from datakeys.keyservice.material.derive import RandomSource
 from datakeys.keyservice.material.root_key import RootKey
 from datakeys.keyservice.operations.keyring import Keyring
@@ -59,7 +58,7 @@ class Service:
     """What all operations share.
 
     Attributes:
-        region: The cluster's name, in ARNs.
+        realm: Spells ARNs and principals.
         store: The records.
         root_key: Seals new material and authenticates grant tokens.
         keyring: Opened material.
@@ -67,7 +66,7 @@ class Service:
         random: Random bytes.
     """
 
-    region: str
+    realm: Realm
     store: KeyStore
     root_key: RootKey
     keyring: Keyring
@@ -76,10 +75,7 @@ class Service:
 
     def key_arn(self, account: str, key_id: str) -> str:
         """Return a key's ARN."""
-        return _build_key_arn(self.region, account, key_id)
-
-
-_build_key_arn: Final = lru_cache(maxsize=8192)(build_key_arn)
+        return self.realm.key_arn(account, key_id)
 
 
 #: One API verb: reads the call's body, returns the answer's JSON object.

@@ -1,4 +1,4 @@
-"""Every operation by its name on the wire, and whether it may block on the store.
+"""Every operation by its name on the wire, and whether it may block.
 
 Zone: no secrets.
 """
@@ -20,32 +20,38 @@ from datakeys.keyservice.operations.generate_data_key_without_plaintext import (
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One API verb. ``writes``: it may block on the store, so it never runs on the event loop."""
+    """One API verb.
+
+    Attributes:
+        name: Its name on the wire.
+        run: The operation.
+        blocks: It may wait for the store, or computes for long: it never runs on the event loop.
+    """
 
     name: str
     run: Operation
-    writes: bool
+    blocks: bool
 
 
 VERBS: Final = {
     verb.name: verb
     for verb in (
-        Verb("CancelKeyDeletion", key_deletion.cancel_key_deletion, writes=True),
-        Verb("CreateAlias", aliases.create_alias, writes=True),
-        Verb("CreateGrant", grants.create_grant, writes=True),
-        Verb("CreateKey", create_key, writes=True),
-        Verb("Decrypt", decrypt, writes=False),
-        Verb("DeleteAlias", aliases.delete_alias, writes=True),
-        Verb("DescribeKey", describe_key, writes=False),
-        Verb("DisableKey", switch_key.disable_key, writes=True),
-        Verb("EnableKey", switch_key.enable_key, writes=True),
-        Verb("Encrypt", encrypt, writes=False),
-        Verb("GenerateDataKey", generate_data_key, writes=False),
-        Verb("GenerateDataKeyWithoutPlaintext", generate_data_key_without_plaintext, writes=False),
-        Verb("ListAliases", aliases.list_aliases, writes=False),
-        Verb("ListGrants", grants.list_grants, writes=False),
-        Verb("RevokeGrant", grants.revoke_grant, writes=True),
-        Verb("ScheduleKeyDeletion", key_deletion.schedule_key_deletion, writes=True),
-        Verb("UpdateAlias", aliases.update_alias, writes=True),
+        Verb("CancelKeyDeletion", key_deletion.cancel_key_deletion, blocks=True),
+        Verb("CreateAlias", aliases.create_alias, blocks=True),
+        Verb("CreateGrant", grants.create_grant, blocks=True),
+        Verb("CreateKey", create_key, blocks=True),
+        Verb("Decrypt", decrypt, blocks=False),
+        Verb("DeleteAlias", aliases.delete_alias, blocks=True),
+        Verb("DescribeKey", describe_key, blocks=False),
+        Verb("DisableKey", switch_key.disable_key, blocks=True),
+        Verb("EnableKey", switch_key.enable_key, blocks=True),
+        Verb("Encrypt", encrypt, blocks=False),
+        Verb("GenerateDataKey", generate_data_key, blocks=False),
+        Verb("GenerateDataKeyWithoutPlaintext", generate_data_key_without_plaintext, blocks=False),
+        Verb("ListAliases", aliases.list_aliases, blocks=False),
+        Verb("ListGrants", grants.list_grants, blocks=False),
+        Verb("RevokeGrant", grants.revoke_grant, blocks=True),
+        Verb("ScheduleKeyDeletion", key_deletion.schedule_key_deletion, blocks=True),
+        Verb("UpdateAlias", aliases.update_alias, blocks=True),
     )
 }

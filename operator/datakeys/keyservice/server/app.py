@@ -20,6 +20,7 @@ from datakeys.keyservice.authn.authenticator import Authenticator
 from datakeys.keyservice.authn.claims import ControllerIdentity
 from datakeys.keyservice.authn.cluster import KubernetesCluster
 from datakeys.keyservice.authn.signatures import SignatureVerifier
+from datakeys.keyservice.authz.realm import Realm
 from datakeys.keyservice.cluster_api import ClusterApi
 from datakeys.keyservice.operations.call import Service
 from datakeys.keyservice.operations.keyring import Keyring
@@ -121,7 +122,7 @@ class App:
         await asyncio.get_running_loop().run_in_executor(self._executor, watcher.synced.wait)
         check_root_key(store.cache.record_count, store.cache.broken_count)
         authenticator = await self._build_authenticator()
-        service = Service(settings.cluster_name, store, root_key, keyring, time.time, os.urandom)
+        service = Service(Realm(settings.cluster_name), store, root_key, keyring, time.time, os.urandom)
         audit = AuditLog(settings.cluster_name)
         dispatcher = Dispatcher(service, authenticator, audit, self._metrics, self._executor)
         config_maps = ObjectsApi(self._api, settings.system_namespace, CONFIG_MAPS)

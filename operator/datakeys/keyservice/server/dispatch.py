@@ -86,7 +86,7 @@ class Dispatcher:
             return self._finish(exchange, None, error)
         if exchange.principal is None:
             return self._authenticate(exchange, token)
-        if exchange.verb.writes:
+        if exchange.verb.blocks:
             return self._run_in_executor(exchange)
         return self._run(exchange)
 
@@ -97,7 +97,7 @@ class Dispatcher:
             return self._finish(exchange, None, error)
         except Exception as failure:  # noqa: BLE001 - the process edge
             return self._finish(exchange, None, _log_failure("authenticate", exchange.request_id, failure))
-        if exchange.verb is not None and exchange.verb.writes:
+        if exchange.verb is not None and exchange.verb.blocks:
             return await self._run_in_executor(exchange)
         answer = self._run(exchange)
         return answer if isinstance(answer, HttpResponse) else await answer

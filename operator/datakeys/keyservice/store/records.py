@@ -20,13 +20,27 @@ class MaterialRecord:
 
     Attributes:
         material_id: 64 lower-case hex characters.
-        sealed: 77 bytes, see `SealedBackingKey`.
+        sealed: See `SealedBackingKey`; empty if the imported material was deleted or has expired.
         created_at: Seconds since the epoch.
+        rotated_at: When a rotation made it the current one; None for a key's first material.
+        rotation_type: ``AUTOMATIC`` or ``ON_DEMAND``; empty for a key's first material.
+        pending: Imported, but not current before the next rotation.
+        imported: Whether it came from outside.
+        valid_to: When imported material expires; None if it doesn't.
+        description: The importer's words.
+        fingerprint: Keyed fingerprint of imported material in hex: the same bytes must come back.
     """
 
     material_id: str
     sealed: bytes = field(repr=False)
     created_at: float
+    rotated_at: float | None = None
+    rotation_type: str = ""
+    pending: bool = False
+    imported: bool = False
+    valid_to: float | None = None
+    description: str = ""
+    fingerprint: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -34,6 +48,13 @@ class MaterialRecord:
             "materialId": self.material_id,
             "sealed": base64.b64encode(self.sealed).decode(),
             "createdAt": self.created_at,
+            "rotatedAt": self.rotated_at,
+            "rotationType": self.rotation_type,
+            "pending": self.pending,
+            "imported": self.imported,
+            "validTo": self.valid_to,
+            "description": self.description,
+            "fingerprint": self.fingerprint,
         }
 
     @classmethod
@@ -47,12 +68,31 @@ class MaterialRecord:
             sealed = base64.b64decode(data["sealed"], validate=True)
         except binascii.Error:
             raise ValueError("sealed material isn't base64") from None
-        return cls(str(data["materialId"]), sealed, float(data["createdAt"]))
+        return cls(
+            material_id=str(data["materialId"]),
+            sealed=sealed,
+            created_at=float(data["createdAt"]),
+            rotated_at=_optional_float(data.get("rotatedAt")),
+            rotation_type=str(data.get("rotationType", "")),
+            pending=bool(data.get("pending", False)),
+            imported=bool(data.get("imported", False)),
+            valid_to=_optional_float(data.get("validTo")),
+            description=str(data.get("description", "")),
+            fingerprint=str(data.get("fingerprint", "")),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """One KMS key. ``account`` is the namespace; ``object_name`` the KmsKey it was made for, or empty."""
+    """One KMS key.
+
+    Attributes:
+        account: The namespace.
+        object_name: The KmsKey it was made for, or empty.
+        policy: The key policy's text; empty for the default policy.
+        rotation_period_days: Days between automatic rotations; None if they are off.
+        next_rotation_at: When the next automatic rotation is due; None if they are off.
+    """
 
     key_id: str
     account: str
@@ -68,6 +108,9 @@ class KeyRecord:
     materials: tuple[MaterialRecord, ...] = ()
     custom_key_store_id: str = ""
     tags: tuple[tuple[str, str], ...] = ()
+    policy: str = ""
+    rotation_period_days: int | None = None
+    next_rotation_at: float | None = None
 
     def find_material(self, material_id: str | None) -> MaterialRecord | None:
         """Return a version of the material, or None."""
@@ -95,6 +138,9 @@ class KeyRecord:
             "materials": [material.to_json() for material in self.materials],
             "customKeyStoreId": self.custom_key_store_id,
             "tags": [list(tag) for tag in self.tags],
+            "policy": self.policy,
+            "rotationPeriodDays": self.rotation_period_days,
+            "nextRotationAt": self.next_rotation_at,
         }
 
     @classmethod
@@ -105,7 +151,7 @@ class KeyRecord:
             KeyError, TypeError, ValueError: It isn't one.
         """
         _check_version(data)
-        deletion_at = data["deletionAt"]
+        period = data.get("rotationPeriodDays")
         return cls(
             key_id=str(data["keyId"]),
             account=str(data["account"]),
@@ -116,11 +162,14 @@ class KeyRecord:
             created_at=float(data["createdAt"]),
             description=str(data["description"]),
             object_name=str(data["objectName"]),
-            deletion_at=None if deletion_at is None else float(deletion_at),
+            deletion_at=_optional_float(data["deletionAt"]),
             current_material_id=data["currentMaterialId"],
             materials=tuple(MaterialRecord.from_json(item) for item in data["materials"]),
             custom_key_store_id=str(data["customKeyStoreId"]),
             tags=tuple((str(key), str(value)) for key, value in data["tags"]),
+            policy=str(data.get("policy", "")),
+            rotation_period_days=None if period is None else int(period),
+            next_rotation_at=_optional_float(data.get("nextRotationAt")),
         )
 
 
@@ -222,6 +271,10 @@ class GrantRecord:
 
 
 Record = KeyRecord | AliasRecord | GrantRecord
+
+
+def _optional_float(value: Any) -> float | None:  # noqa: ANN401 - JSON
+    return None if value is None else float(value)
 
 
 def _check_version(data: Mapping[str, Any]) -> None:
