@@ -68,6 +68,11 @@ async def walk(rig: DispatchRig) -> list[tuple[str, bytes]]:
     await control("ListAliases")
     await control("DeleteAlias", AliasName="alias/x")
     await control("ListGrants", KeyId=arn)
+    await control("ListKeys")
+    await control("UpdateKeyDescription", KeyId=arn, Description="text")
+    await control("TagResource", KeyId=arn, Tags=[{"TagKey": "a", "TagValue": "b"}])
+    await control("ListResourceTags", KeyId=arn)
+    await control("UntagResource", KeyId=arn, TagKeys=["a"])
     await control("RevokeGrant", KeyId=arn, GrantId=grant["GrantId"])
     for operation in ("DisableKey", "EnableKey", "ScheduleKeyDeletion", "CancelKeyDeletion"):
         await control(operation, KeyId=arn)

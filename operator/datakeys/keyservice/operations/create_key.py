@@ -21,6 +21,7 @@ from datakeys.keyservice.operations.access import authorize
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.key_metadata import build_key_metadata
 from datakeys.keyservice.operations.keyring import build_binding
+from datakeys.keyservice.operations.tags import check_tags, read_tags
 from datakeys.keyservice.operations.validation import Members
 from datakeys.keyservice.store.records import KeyRecord, MaterialRecord
 
@@ -28,9 +29,6 @@ NAME: Final = "CreateKey"
 MAX_KEYS_PER_ACCOUNT: Final = 100_000
 MAX_DESCRIPTION: Final = 8192
 MAX_POLICY: Final = 131_072
-MAX_TAGS: Final = 50
-MAX_TAG_KEY: Final = 128
-MAX_TAG_VALUE: Final = 256
 
 _STORE_ORIGINS: Final = frozenset({KeyOrigin.AWS_CLOUDHSM, KeyOrigin.EXTERNAL_KEY_STORE})
 
@@ -80,8 +78,9 @@ def _parse(call: Call) -> _Request:
     store_id = members.string("CustomKeyStoreId", minimum=1, maximum=64)
     policy = members.string("Policy", minimum=1, maximum=MAX_POLICY)
     multi_region = members.boolean("MultiRegion")
-    tags = _read_tags(members)
+    tags = read_tags(members)
     members.finish()
+    check_tags(tags)
     if old_spec and new_spec:
         raise ValidationError("You cannot specify KeySpec and CustomerMasterKeySpec in the same request.")
     spec = KeySpec(new_spec or old_spec or KeySpec.SYMMETRIC_DEFAULT)
@@ -105,25 +104,6 @@ def _decide_usage(spec: KeySpec, usage: str) -> KeyUsage:
             f"The operation failed because the KeyUsage value {usage} doesn't fit KeySpec {spec}."
         )
     return KeyUsage(usage)
-
-
-def _read_tags(members: Members) -> tuple[tuple[str, str], ...]:
-    tags = []
-    for item in members.raw("Tags", list) or ():
-        tag = Members(item if isinstance(item, dict) else {})
-        tags.append(
-            (
-                tag.required_string("TagKey", maximum=MAX_TAG_KEY),
-                tag.required_string("TagValue", minimum=0, maximum=MAX_TAG_VALUE),
-            )
-        )
-        tag.finish()
-    if len(tags) > MAX_TAGS or len(dict(tags)) != len(tags):
-        members.fail(
-            "Value at 'tags' failed to satisfy constraint: Member must have unique tag keys and "
-            f"length less than or equal to {MAX_TAGS}"
-        )
-    return tuple(tags)
 
 
 def _build_record(service: Service, call: Call, request: _Request) -> KeyRecord:

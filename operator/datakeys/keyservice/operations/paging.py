@@ -28,11 +28,11 @@ class Page:
     marker: str
 
 
-def read_page(members: Members) -> Page:
-    """Read Limit (1..1000, default 100) and Marker."""
+def read_page(members: Members, *, default_limit: int = DEFAULT_LIMIT) -> Page:
+    """Read Limit (1..1000) and Marker."""
     limit = members.integer("Limit", minimum=1, maximum=MAX_LIMIT)
     return Page(
-        DEFAULT_LIMIT if limit is None else limit, members.string("Marker", minimum=1, maximum=MAX_MARKER)
+        default_limit if limit is None else limit, members.string("Marker", minimum=1, maximum=MAX_MARKER)
     )
 
 

@@ -6,8 +6,8 @@ Zone: no secrets.
 from dataclasses import dataclass
 from typing import Final
 
-from datakeys.keyservice.operations import aliases, grants, key_deletion, switch_key
-from datakeys.keyservice.operations.call import Operation
+from datakeys.keyservice.operations import aliases, grants, key_deletion, switch_key, tags
+from datakeys.keyservice.operations.call import Operation, Wait
 from datakeys.keyservice.operations.create_key import create_key
 from datakeys.keyservice.operations.decrypt import decrypt
 from datakeys.keyservice.operations.describe_key import describe_key
@@ -16,6 +16,9 @@ from datakeys.keyservice.operations.generate_data_key import generate_data_key
 from datakeys.keyservice.operations.generate_data_key_without_plaintext import (
     generate_data_key_without_plaintext,
 )
+from datakeys.keyservice.operations.list_keys import list_keys
+from datakeys.keyservice.operations.update_key_description import update_key_description
+from datakeys.keyservice.operations.watch_keys import wait_for_changes, watch_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +29,14 @@ class Verb:
         name: Its name on the wire.
         run: The operation.
         blocks: It may wait for the store, or computes for long: it never runs on the event loop.
+        wait: What it waits for on the event loop before it runs. Such a verb is the controller's own: it
+            belongs to no account.
     """
 
     name: str
     run: Operation
     blocks: bool
+    wait: Wait | None = None
 
 
 VERBS: Final = {
@@ -49,9 +55,17 @@ VERBS: Final = {
         Verb("GenerateDataKey", generate_data_key, blocks=False),
         Verb("GenerateDataKeyWithoutPlaintext", generate_data_key_without_plaintext, blocks=False),
         Verb("ListAliases", aliases.list_aliases, blocks=False),
+        Verb("ListKeys", list_keys, blocks=True),
+        Verb("ListResourceTags", tags.list_resource_tags, blocks=False),
+        Verb("TagResource", tags.tag_resource, blocks=True),
+        Verb("UntagResource", tags.untag_resource, blocks=True),
+        Verb("UpdateKeyDescription", update_key_description, blocks=True),
         Verb("ListGrants", grants.list_grants, blocks=False),
         Verb("RevokeGrant", grants.revoke_grant, blocks=True),
         Verb("ScheduleKeyDeletion", key_deletion.schedule_key_deletion, blocks=True),
         Verb("UpdateAlias", aliases.update_alias, blocks=True),
     )
 }
+
+#: Not an operation of AWS KMS, and so not under its target prefix.
+WATCH_KEYS: Final = Verb("WatchKeys", watch_keys, blocks=False, wait=wait_for_changes)

@@ -24,11 +24,27 @@ def member_name(name: str) -> str:
 class Members:
     """The members of one request. Call `finish` after the last one is read."""
 
-    __slots__ = ("_failures", "_raw")
+    __slots__ = ("_failures", "_prefix", "_raw")
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self._raw = raw
+        self._prefix = ""
         self._failures: list[str] = []
+
+    def structures(self, name: str) -> "list[Members]":
+        """Return an optional list of structures; their failures are collected here, by their place.
+
+        Raises:
+            SerializationError: It isn't a list of objects.
+        """
+        items = self._typed(name, list) or []
+        if not all(isinstance(item, dict) for item in items):
+            raise SerializationError(f"Member {name} must be a list of structures")
+        inner = [Members(item) for item in items]
+        for position, item in enumerate(inner, 1):
+            item._failures = self._failures  # noqa: SLF001 - of this class
+            item._prefix = f"{self._prefix}{member_name(name)}.{position}.member."  # noqa: SLF001
+        return inner
 
     def has(self, name: str) -> bool:
         """Return whether a member is given and not null."""
@@ -128,8 +144,10 @@ class Members:
             raise SerializationError(f"Member {name} must be base64") from None
         if not 1 <= len(raw) <= maximum:
             bound = f"less than or equal to {maximum}" if raw else "greater than or equal to 1"
-            name = member_name(name)
-            self.fail(f"Value at '{name}' failed to satisfy constraint: Member must have length {bound}")
+            self.fail(
+                f"Value at '{self._prefix}{member_name(name)}' failed to satisfy constraint: "
+                f"Member must have length {bound}"
+            )
         return raw
 
     def string_map(self, name: str) -> dict[str, str]:
@@ -165,6 +183,19 @@ class Members:
             self._check_length(name, item, len(item), 1, maximum_length)
         return list(value)
 
+    def enum_list(self, name: str, values: Sequence[str]) -> list[str]:
+        """Return an optional list of members of an enumeration; empty if absent.
+
+        Raises:
+            SerializationError: It isn't a list of strings.
+        """
+        given = self.string_list(name, maximum_items=len(values), maximum_length=256)
+        if self.has(name) and not given:
+            self._fail(name, given, "have length greater than or equal to 1")
+        if not set(given) <= set(values):
+            self._fail(name, given, f"satisfy enum value set: [{', '.join(values)}]")
+        return given
+
     def raw(self, name: str, kind: type) -> Any:  # noqa: ANN401 - JSON
         """Return an optional member of a JSON type, or None.
 
@@ -180,7 +211,8 @@ class Members:
     def fail_null(self, name: str) -> None:
         """Collect that a required member is missing."""
         self.fail(
-            f"Value null at '{member_name(name)}' failed to satisfy constraint: Member must not be null"
+            f"Value null at '{self._prefix}{member_name(name)}' failed to satisfy constraint: "
+            "Member must not be null"
         )
 
     def finish(self) -> None:
@@ -209,5 +241,6 @@ class Members:
     def _fail(self, name: str, value: object, rule: str) -> None:
         shown = str(value)[:_SHOWN_CHARACTERS]
         self.fail(
-            f"Value '{shown}' at '{member_name(name)}' failed to satisfy constraint: Member must {rule}"
+            f"Value '{shown}' at '{self._prefix}{member_name(name)}' failed to satisfy constraint: "
+            f"Member must {rule}"
         )

@@ -55,6 +55,11 @@ class RecordIndex:
         """Return an account's aliases, sorted by name."""
         return sorted(self._aliases.get(account, {}).values(), key=lambda alias: alias.name)
 
+    def list_keys(self, account: str) -> Sequence[KeyRecord]:
+        """Return an account's keys, in no order."""
+        with self.lock:
+            return [record for record in self._keys.values() if record.account == account]
+
     def list_grants(self, key_id: str) -> Sequence[GrantRecord]:
         """Return a key's grants, in no order."""
         grants = self._grants.get(key_id)

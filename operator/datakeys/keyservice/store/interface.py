@@ -32,6 +32,9 @@ class KeyStore(Protocol):
     def list_aliases(self, account: str) -> Sequence[AliasRecord]:
         """Return an account's aliases, sorted by name."""
 
+    def list_keys(self, account: str) -> Sequence[KeyRecord]:
+        """Return an account's keys, in no order; takes time with the number of all keys."""
+
     def list_grants(self, key_id: str) -> Sequence[GrantRecord]:
         """Return a key's grants, in no order."""
 

@@ -46,6 +46,7 @@ class KubernetesStore:
         self.find_alias = index.find_alias
         self.find_grant = index.find_grant
         self.list_aliases = index.list_aliases
+        self.list_keys = index.list_keys
         self.list_grants = index.list_grants
         self.count_keys = index.count_keys
         self.list_deletions = index.list_deletions

@@ -38,6 +38,10 @@ class MemoryStore:
         """Return an account's aliases."""
         return self.index.list_aliases(account)
 
+    def list_keys(self, account: str) -> Sequence[KeyRecord]:
+        """Return an account's keys."""
+        return self.index.list_keys(account)
+
     def list_grants(self, key_id: str) -> Sequence[GrantRecord]:
         """Return a key's grants."""
         return self.index.list_grants(key_id)
