@@ -93,6 +93,7 @@ class Rig:
         self.service = Service(
             Realm(REGION), self.store, self.root_key, self.keyring, self.clock, self.random
         )
+        self.store.index.listeners.append(self.service.changes.listen(self.store.find_key))
         self.last: Call | None = None
 
     def call(

@@ -4,7 +4,8 @@ Zone: no HTTP. The facts for the audit record are filled in as they become known
 too.
 """
 
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from datakeys.keyservice.material.derive import RandomSource
 from datakeys.keyservice.material.root_key import RootKey
 from datakeys.keyservice.operations.keyring import Keyring
 from datakeys.keyservice.store.interface import KeyStore
+from datakeys.keyservice.store.key_changes import KeyChanges
 
 #: Seconds since the epoch.
 Clock = Callable[[], float]
@@ -64,6 +66,7 @@ class Service:
         keyring: Opened material.
         clock: Seconds since the epoch.
         random: Random bytes.
+        changes: The latest changes of keys.
     """
 
     realm: Realm
@@ -72,6 +75,7 @@ class Service:
     keyring: Keyring
     clock: Clock
     random: RandomSource
+    changes: KeyChanges = field(default_factory=lambda: KeyChanges(uuid.uuid4().hex))
 
     def key_arn(self, account: str, key_id: str) -> str:
         """Return a key's ARN."""
@@ -80,3 +84,5 @@ class Service:
 
 #: One API verb: reads the call's body, returns the answer's JSON object.
 Operation = Callable[[Service, Call], dict[str, Any]]
+#: Waits on the event loop for what a verb is to answer.
+Wait = Callable[[Service, Call], Awaitable[None]]

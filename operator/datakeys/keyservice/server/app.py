@@ -32,6 +32,7 @@ from datakeys.keyservice.server.http import HttpLimits, HttpServer
 from datakeys.keyservice.server.metrics import RequestMetrics
 from datakeys.keyservice.settings import Settings
 from datakeys.keyservice.store.deletion import DeletionTask
+from datakeys.keyservice.store.key_changes import KeyChanges
 from datakeys.keyservice.store.kubernetes_store import KubernetesStore
 from datakeys.keyservice.store.objects_api import CONFIG_MAPS, ObjectsApi
 from datakeys.keyservice.store.root_key_provider import EmbeddedRootKeyProvider, check_root_key
@@ -62,6 +63,7 @@ class App:
         self._stopping = asyncio.Event()
         self._failed = False
         self._watcher: Watcher | None = None
+        self._changes = KeyChanges(os.urandom(8).hex())
 
     async def run(self) -> bool:
         """Serve until SIGTERM or SIGINT; False if a background task failed.
@@ -116,13 +118,16 @@ class App:
         store = KubernetesStore(self._secrets, root_key)
         keyring = Keyring(root_key)
         deletion = DeletionTask(store, self._executor, time.time)
-        store.cache.index.listeners += [keyring.forget, deletion.wake]
+        index = store.cache.index
+        index.listeners += [keyring.forget, deletion.wake, self._changes.listen(index.find_key)]
         self._watcher = watcher = Watcher(self._secrets, store.cache, time.monotonic)
         watcher.start()
         await asyncio.get_running_loop().run_in_executor(self._executor, watcher.synced.wait)
         check_root_key(store.cache.record_count, store.cache.broken_count)
         authenticator = await self._build_authenticator()
-        service = Service(Realm(settings.cluster_name), store, root_key, keyring, time.time, os.urandom)
+        service = Service(
+            Realm(settings.cluster_name), store, root_key, keyring, time.time, os.urandom, self._changes
+        )
         audit = AuditLog(settings.cluster_name)
         dispatcher = Dispatcher(service, authenticator, audit, self._metrics, self._executor)
         config_maps = ObjectsApi(self._api, settings.system_namespace, CONFIG_MAPS)
@@ -181,6 +186,7 @@ class App:
         _LOG.info("stopping")
         self._health.ready = False
         await asyncio.sleep(self._settings.drain_delay_seconds)
+        self._changes.close()
         await server.drain(self._settings.drain_grace_seconds)
         for task in self._tasks:
             task.cancel()

@@ -27,7 +27,7 @@ from datakeys.keyservice.audit.audit_log import AuditLog, AuditRecord
 from datakeys.keyservice.authn.authenticator import Authenticator, parse_bearer
 from datakeys.keyservice.authz.account import decide_account
 from datakeys.keyservice.authz.principal import Principal
-from datakeys.keyservice.operations.call import AuditFacts, Call, Service
+from datakeys.keyservice.operations.call import AuditFacts, Call, Service, Wait
 from datakeys.keyservice.operations.table import Verb
 from datakeys.keyservice.server.errors import REQUEST_ID_HEADER, build_error_response
 from datakeys.keyservice.server.http import HttpRequest, HttpResponse
@@ -106,10 +106,22 @@ class Dispatcher:
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._run_blocking, exchange)
 
     def _run(self, exchange: _Exchange) -> HttpResponse | Awaitable[HttpResponse]:
+        if exchange.verb is not None and exchange.verb.wait is not None:
+            return self._run_after(exchange, exchange.verb.wait)
         result, error = self._execute(exchange)
         if _may_be_new(exchange, error):
             return self._run_in_executor(exchange)
         return self._finish(exchange, result, error)
+
+    async def _run_after(self, exchange: _Exchange, wait: Wait) -> HttpResponse:
+        """Wait on the event loop, then run; a refusal comes before the waiting."""
+        if exchange.principal is None:
+            raise RuntimeError("an operation needs a principal")
+        try:
+            await wait(self._service, Call(exchange.principal, "", exchange.body))
+        except KmsError as error:
+            return self._finish(exchange, None, error)
+        return self._finish(exchange, *self._execute(exchange))
 
     def _run_blocking(self, exchange: _Exchange) -> HttpResponse:
         result, error = self._execute(exchange)
@@ -129,7 +141,8 @@ class Dispatcher:
         exchange.call = call = Call(principal, "", exchange.body)
         try:
             headers = exchange.request.headers
-            call.account = decide_account(principal, read_account(headers))
+            if verb.wait is None:
+                call.account = decide_account(principal, read_account(headers))
             call.object_name = read_object_name(headers)
             return verb.run(self._service, call), None
         except KmsError as error:
@@ -140,8 +153,12 @@ class Dispatcher:
     def _finish(
         self, exchange: _Exchange, result: dict[str, Any] | None, error: KmsError | None
     ) -> HttpResponse:
-        """Write the audit record, then build the answer; no record, no answer."""
-        if exchange.verb is not None:
+        """Write the audit record, then build the answer; no record, no answer.
+
+        Not recorded is what the controller is told about changes: it touches no key, each change has a record
+        of its own, and it would bury the others. Whoever else asks for it is on record.
+        """
+        if exchange.verb is not None and (error is not None or exchange.verb.wait is None):
             try:
                 self._audit.write(_build_record(exchange, error))
             except AuditError as failure:

@@ -13,10 +13,12 @@ from datakeys.contract.errors import (
     UnknownOperationError,
 )
 from datakeys.contract.identity import HEADER_ACCOUNT, HEADER_OBJECT_NAME
-from datakeys.keyservice.operations.table import VERBS, Verb
+from datakeys.keyservice.operations.table import VERBS, WATCH_KEYS, Verb
 from datakeys.keyservice.server.http import HttpRequest
 
 TARGET_PREFIX: Final = b"TrentService."
+#: Of the verbs that only the controller knows.
+CONTROLLER_PREFIX: Final = b"DatakeysController."
 _ACCOUNT: Final = HEADER_ACCOUNT.encode()
 _OBJECT_NAME: Final = HEADER_OBJECT_NAME.encode()
 _MAX_OBJECT_NAME: Final = 253
@@ -29,7 +31,8 @@ def _refuse_constant(_: str) -> None:
 #: Made once; NaN and Infinity aren't JSON.
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 _BY_TARGET: Final[Mapping[bytes, Verb]] = {
-    TARGET_PREFIX + name.encode(): verb for name, verb in VERBS.items()
+    **{TARGET_PREFIX + name.encode(): verb for name, verb in VERBS.items()},
+    CONTROLLER_PREFIX + WATCH_KEYS.name.encode(): WATCH_KEYS,
 }
 
 
