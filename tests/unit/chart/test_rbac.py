@@ -18,6 +18,15 @@ from rbac_table import (
 from rbac_table import SYSTEM_NAMESPACE as SYSTEM_SCOPE
 
 NAMESPACED_ROLE = "datakeys-controller-namespaced"
+#: Each user role, and the role of the cluster that it is added to.
+USER_ROLES = {
+    "datakeys-edit": "edit",
+    "datakeys-view": "view",
+    "datakeys-encrypter": "admin",
+    "datakeys-decrypter": "admin",
+    "datakeys-signer": "admin",
+    "datakeys-key-admin": "admin",
+}
 ROLE_KINDS = {"ClusterRoleBinding": CLUSTER, "RoleBinding": SYSTEM_SCOPE}
 
 
@@ -53,18 +62,18 @@ def test_role_that_the_controller_binds_equals_the_document(
     assert flatten(role["rules"]) == documented(table, "datakeys-controller", NAMESPACES_WITH_REQUESTS)
 
 
-@pytest.mark.parametrize("name", ["datakeys-edit", "datakeys-view"])
+@pytest.mark.parametrize("name", USER_ROLES)
 def test_user_roles_equal_the_document(manifests: list[Manifest], table: list[Row], name: str) -> None:
     """The aggregated ClusterRoles have exactly the rows of their tables."""
     assert flatten(find(manifests, "ClusterRole", name)["rules"]) == documented(table, name, AGGREGATED)
 
 
-@pytest.mark.parametrize("name", ["edit", "view"])
-def test_user_roles_are_added_to_the_role_of_their_name(manifests: list[Manifest], name: str) -> None:
-    """Datakeys-edit goes to edit alone and datakeys-view to view alone."""
-    labels = find(manifests, "ClusterRole", f"datakeys-{name}")["metadata"]["labels"]
+@pytest.mark.parametrize(("name", "cluster_role"), USER_ROLES.items())
+def test_user_roles_are_added_to_one_role(manifests: list[Manifest], name: str, cluster_role: str) -> None:
+    """Each goes to one of the cluster's own roles alone."""
+    labels = find(manifests, "ClusterRole", name)["metadata"]["labels"]
     aggregated = {key for key in labels if "aggregate-to" in key}
-    assert aggregated == {f"rbac.authorization.k8s.io/aggregate-to-{name}"}
+    assert aggregated == {f"rbac.authorization.k8s.io/aggregate-to-{cluster_role}"}
 
 
 def test_every_row_says_why(table: list[Row]) -> None:
@@ -79,8 +88,7 @@ def test_every_role_is_documented(manifests: list[Manifest]) -> None:
     assert names == {
         *(f"datakeys-{process}" for process in PROCESSES),
         NAMESPACED_ROLE,
-        "datakeys-edit",
-        "datakeys-view",
+        *USER_ROLES,
     }
 
 
