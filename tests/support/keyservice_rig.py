@@ -27,6 +27,7 @@ from datakeys.keyservice.material.root_key import RootKey
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.keyring import Keyring
 from datakeys.keyservice.operations.table import VERBS
+from datakeys.keyservice.server.callers import BearerCallers
 from datakeys.keyservice.server.dispatch import Dispatcher
 from datakeys.keyservice.server.http import HttpRequest, HttpResponse
 from datakeys.keyservice.server.metrics import RequestMetrics
@@ -223,7 +224,9 @@ class DispatchRig:
             wall_clock=self.rig.clock,
         )
         audit = AuditLog(REGION, fd=audit_fd, clock=self.rig.clock)
-        self.dispatcher = Dispatcher(self.rig.service, self.authenticator, audit, self.metrics, self.executor)
+        self.dispatcher = Dispatcher(
+            self.rig.service, BearerCallers(self.authenticator), audit, self.metrics, self.executor
+        )
 
     def close(self) -> None:
         """End the threads."""

@@ -18,7 +18,6 @@ from cluster_api_fake import FakeClusterApi
 from datakeys.contract.errors import DependencyTimeoutError, UnrecognizedClientError
 from datakeys.contract.identity import AUDIENCE
 from datakeys.keyservice.authn import authenticator as authenticator_module
-from datakeys.keyservice.authn.authenticator import parse_bearer
 from datakeys.keyservice.authn.claims import (
     ControllerIdentity,
     TokenReview,
@@ -29,6 +28,7 @@ from datakeys.keyservice.authn.cluster import PATH_ISSUER, PATH_KEYS, PATH_REVIE
 from datakeys.keyservice.authn.signatures import SignatureVerifier
 from datakeys.keyservice.authz.principal import PrincipalKind
 from datakeys.keyservice.cluster_api import Answer
+from datakeys.keyservice.server.wire import parse_bearer
 from keyservice_rig import Clock, DispatchRig, TokenIssuer, pod
 
 CONTROLLER = ControllerIdentity("datakey-system", "datakeys-controller")

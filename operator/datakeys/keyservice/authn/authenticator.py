@@ -123,15 +123,3 @@ def _consume(answer: "asyncio.Future[_Verdict]") -> None:
     """Take note of a background answer's error, which the next caller will get for itself."""
     if not answer.cancelled():
         answer.exception()
-
-
-def parse_bearer(header: bytes) -> bytes:
-    """Return the token of an Authorization header.
-
-    Raises:
-        UnrecognizedClientError: Another scheme, or no token.
-    """
-    scheme, _, token = header.partition(b" ")
-    if scheme.lower() != b"bearer" or not token.strip():
-        raise UnrecognizedClientError
-    return token.strip()

@@ -23,19 +23,21 @@ from datakeys.keyservice.authn.signatures import SignatureVerifier
 from datakeys.keyservice.authz.realm import Realm
 from datakeys.keyservice.cluster_api import ClusterApi
 from datakeys.keyservice.operations.call import Service
+from datakeys.keyservice.operations.chores import build_chores
 from datakeys.keyservice.operations.keyring import Keyring
 from datakeys.keyservice.pki.certificates import Certificates
 from datakeys.keyservice.pki.tls import RenewalTask, build_server_context
+from datakeys.keyservice.server.callers import BearerCallers
 from datakeys.keyservice.server.dispatch import Dispatcher
 from datakeys.keyservice.server.health import Health
 from datakeys.keyservice.server.http import HttpLimits, HttpServer
 from datakeys.keyservice.server.metrics import RequestMetrics
 from datakeys.keyservice.settings import Settings
-from datakeys.keyservice.store.deletion import DeletionTask
 from datakeys.keyservice.store.key_changes import KeyChanges
 from datakeys.keyservice.store.kubernetes_store import KubernetesStore
 from datakeys.keyservice.store.objects_api import CONFIG_MAPS, ObjectsApi
 from datakeys.keyservice.store.root_key_provider import EmbeddedRootKeyProvider, check_root_key
+from datakeys.keyservice.store.schedule import ScheduledTask
 from datakeys.keyservice.store.watcher import Watcher
 
 _LOG: Final = logging.getLogger("datakeys.keyservice")
@@ -117,26 +119,29 @@ class App:
         root_key = await self._retry("root key", EmbeddedRootKeyProvider(self._secrets, os.urandom).load)
         store = KubernetesStore(self._secrets, root_key)
         keyring = Keyring(root_key)
-        deletion = DeletionTask(store, self._executor, time.time)
+        service = Service(
+            Realm(settings.cluster_name), store, root_key, keyring, time.time, os.urandom, self._changes
+        )
+        schedule = ScheduledTask(store, self._executor, time.time, build_chores(service))
         index = store.cache.index
-        index.listeners += [keyring.forget, deletion.wake, self._changes.listen(index.find_key)]
+        index.listeners += [keyring.forget, schedule.wake, self._changes.listen(index.find_key)]
         self._watcher = watcher = Watcher(self._secrets, store.cache, time.monotonic)
         watcher.start()
         await asyncio.get_running_loop().run_in_executor(self._executor, watcher.synced.wait)
         check_root_key(store.cache.record_count, store.cache.broken_count)
         authenticator = await self._build_authenticator()
-        service = Service(
-            Realm(settings.cluster_name), store, root_key, keyring, time.time, os.urandom, self._changes
-        )
         audit = AuditLog(settings.cluster_name)
-        dispatcher = Dispatcher(service, authenticator, audit, self._metrics, self._executor)
+        dispatcher = Dispatcher(service, BearerCallers(authenticator), audit, self._metrics, self._executor)
         config_maps = ObjectsApi(self._api, settings.system_namespace, CONFIG_MAPS)
         certificates = Certificates(self._secrets, config_maps, time.time)
         served = await self._retry("certificates", certificates.ensure)
         context = build_server_context(served.leaf)
         renewal = RenewalTask(certificates, context, served.leaf, self._executor)
         self._publish_gauges(watcher, store, renewal)
-        self._tasks = [asyncio.create_task(deletion.run()), asyncio.create_task(renewal.run())]
+        self._metrics.add_counter(
+            "scheduled_changes", "What happened to keys by itself.", "kind", lambda: schedule.counts
+        )
+        self._tasks = [asyncio.create_task(schedule.run()), asyncio.create_task(renewal.run())]
         for task in self._tasks:
             task.add_done_callback(self._note_end)
         server = HttpServer(

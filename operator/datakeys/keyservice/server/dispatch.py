@@ -24,11 +24,11 @@ from datakeys.contract.errors import (
     NotFoundError,
 )
 from datakeys.keyservice.audit.audit_log import AuditLog, AuditRecord
-from datakeys.keyservice.authn.authenticator import Authenticator, parse_bearer
 from datakeys.keyservice.authz.account import decide_account
 from datakeys.keyservice.authz.principal import Principal
 from datakeys.keyservice.operations.call import AuditFacts, Call, Service, Wait
 from datakeys.keyservice.operations.table import Verb
+from datakeys.keyservice.server.callers import Callers
 from datakeys.keyservice.server.errors import REQUEST_ID_HEADER, build_error_response
 from datakeys.keyservice.server.http import HttpRequest, HttpResponse
 from datakeys.keyservice.server.metrics import RequestMetrics
@@ -36,7 +36,6 @@ from datakeys.keyservice.server.wire import (
     parse_body,
     parse_verb,
     read_account,
-    read_authorization,
     read_object_name,
 )
 
@@ -63,13 +62,13 @@ class Dispatcher:
     def __init__(
         self,
         service: Service,
-        authenticator: Authenticator,
+        callers: Callers,
         audit: AuditLog,
         metrics: RequestMetrics,
         executor: Executor,
     ) -> None:
         self._service = service
-        self._authenticator = authenticator
+        self._callers = callers
         self._audit = audit
         self._metrics = metrics
         self._executor = executor
@@ -80,19 +79,18 @@ class Dispatcher:
         try:
             exchange.verb = parse_verb(request)
             exchange.body = parse_body(request.body)
-            token = parse_bearer(read_authorization(request.headers))
-            exchange.principal = self._authenticator.find_cached(token)
+            exchange.principal = self._callers.identify(request)
         except KmsError as error:
             return self._finish(exchange, None, error)
         if exchange.principal is None:
-            return self._authenticate(exchange, token)
+            return self._authenticate(exchange)
         if exchange.verb.blocks:
             return self._run_in_executor(exchange)
         return self._run(exchange)
 
-    async def _authenticate(self, exchange: _Exchange, token: bytes) -> HttpResponse:
+    async def _authenticate(self, exchange: _Exchange) -> HttpResponse:
         try:
-            exchange.principal = await self._authenticator.authenticate(token)
+            exchange.principal = await self._callers.authenticate(exchange.request)
         except KmsError as error:
             return self._finish(exchange, None, error)
         except Exception as failure:  # noqa: BLE001 - the process edge

@@ -11,6 +11,7 @@ from datakeys.contract.errors import (
     MissingAuthenticationTokenError,
     SerializationError,
     UnknownOperationError,
+    UnrecognizedClientError,
 )
 from datakeys.contract.identity import HEADER_ACCOUNT, HEADER_OBJECT_NAME
 from datakeys.keyservice.operations.table import VERBS, WATCH_KEYS, Verb
@@ -93,3 +94,15 @@ def read_object_name(headers: Mapping[bytes, bytes]) -> str:
     if len(header) > _MAX_OBJECT_NAME or not header.isascii():
         raise SerializationError(f"The header {HEADER_OBJECT_NAME} is not valid.")
     return header.decode()
+
+
+def parse_bearer(header: bytes) -> bytes:
+    """Return the token of an Authorization header.
+
+    Raises:
+        UnrecognizedClientError: Another scheme, or no token.
+    """
+    scheme, _, token = header.partition(b" ")
+    if scheme.lower() != b"bearer" or not token.strip():
+        raise UnrecognizedClientError
+    return token.strip()

@@ -1,0 +1,64 @@
+"""Who sent a request: what the dispatcher needs of authentication, and its form for bearer tokens.
+
+Zone: callers' tokens pass; nothing is logged or kept. The local mode has another form, for signatures.
+"""
+
+from typing import Protocol
+
+from datakeys.keyservice.authz.principal import Principal
+from datakeys.keyservice.server.http import HttpRequest
+from datakeys.keyservice.server.wire import parse_bearer, read_authorization
+
+
+class Callers(Protocol):
+    """Requests to principals."""
+
+    def identify(self, request: HttpRequest) -> Principal | None:
+        """Return who sent a request, or None if that can't be told without waiting.
+
+        Raises:
+            KmsError: The request carries no valid credentials.
+        """
+
+    async def authenticate(self, request: HttpRequest) -> Principal:
+        """Return who sent a request. May wait.
+
+        Raises:
+            KmsError: The request carries no valid credentials, or who knows can't be asked.
+        """
+
+
+class TokenAuthenticator(Protocol):
+    """Tokens to principals; see ``authn.authenticator``."""
+
+    def find_cached(self, token: bytes) -> Principal | None:
+        """Return the principal of a token that was confirmed a moment ago, or None."""
+
+    async def authenticate(self, token: bytes) -> Principal:
+        """Return the principal of a token."""
+
+
+class BearerCallers:
+    """`Callers` by the token in ``Authorization: Bearer``."""
+
+    def __init__(self, authenticator: TokenAuthenticator) -> None:
+        self._authenticator = authenticator
+
+    def identify(self, request: HttpRequest) -> Principal | None:
+        """Return who sent a request, if its token was confirmed a moment ago.
+
+        Raises:
+            MissingAuthenticationTokenError: No Authorization header.
+            UnrecognizedClientError: No bearer token, or one that was refused a moment ago.
+        """
+        return self._authenticator.find_cached(parse_bearer(read_authorization(request.headers)))
+
+    async def authenticate(self, request: HttpRequest) -> Principal:
+        """Return who sent a request.
+
+        Raises:
+            MissingAuthenticationTokenError: No Authorization header.
+            UnrecognizedClientError: The token isn't valid or isn't alive.
+            DependencyTimeoutError: The cluster can't be asked.
+        """
+        return await self._authenticator.authenticate(parse_bearer(read_authorization(request.headers)))
