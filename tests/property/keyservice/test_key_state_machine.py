@@ -12,7 +12,8 @@ from datakeys.contract.errors import (
     KmsError,
     NotFoundError,
 )
-from datakeys.keyservice.store.deletion import DeletionTask
+from datakeys.keyservice.operations.chores import build_chores
+from datakeys.keyservice.store.schedule import ScheduledTask
 from keyservice_rig import Rig, bound, pod
 
 DAY = 86_400
@@ -29,7 +30,8 @@ class KeyLife(RuleBasedStateMachine):
         self.state = "Enabled"
         self.deletion_at: float | None = None
         self.blobs: dict[str, str] = {}
-        self.task = DeletionTask(self.rig.store, None, self.rig.clock)  # type: ignore[arg-type]
+        chores = build_chores(self.rig.service)
+        self.task = ScheduledTask(self.rig.store, None, self.rig.clock, chores)  # type: ignore[arg-type]
 
     def outcome(self, operation: str, **body: object) -> type[KmsError] | None:
         """Run an operation; return its error's class, or None."""
@@ -85,7 +87,7 @@ class KeyLife(RuleBasedStateMachine):
     @rule()
     def run_task(self) -> None:
         """Destroy what is due."""
-        self.task.destroy_due()
+        self.task.perform_due()
 
     @precondition(lambda self: self.state == "Enabled")
     @rule()

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from datakeys.contract.errors import DependencyTimeoutError
-from datakeys.keyservice.store.deletion import MAX_SLEEP_SECONDS, DeletionTask
+from datakeys.keyservice.operations.chores import build_chores
+from datakeys.keyservice.store.schedule import MAX_SLEEP_SECONDS, ScheduledTask
 from keyservice_rig import Rig
 
 WEEK = 7 * 86_400
@@ -21,8 +22,8 @@ def executor() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def task(rig: Rig, executor: ThreadPoolExecutor) -> DeletionTask:
-    made = DeletionTask(rig.store, executor, rig.clock)
+def task(rig: Rig, executor: ThreadPoolExecutor) -> ScheduledTask:
+    made = ScheduledTask(rig.store, executor, rig.clock, build_chores(rig.service))
     rig.store.index.listeners.append(made.wake)
     return made
 
@@ -33,39 +34,39 @@ def schedule(rig: Rig) -> str:
     return arn.rpartition("/")[2]
 
 
-def test_only_what_is_due(rig: Rig, task: DeletionTask) -> None:
+def test_only_what_is_due(rig: Rig, task: ScheduledTask) -> None:
     """At the date the key goes, not before; other keys stay."""
     kept, going = rig.create_key().rpartition("/")[2], schedule(rig)
     rig.clock.now += WEEK - 1
-    assert task.destroy_due() == 0
+    assert task.perform_due() == 0
     assert rig.store.find_key(going)
     rig.clock.now += 1
-    assert task.destroy_due() == 0
+    assert task.perform_due() == 0
     assert rig.store.find_key(going) is None
     assert rig.store.find_key(kept)
 
 
-def test_cancelled_in_time(rig: Rig, task: DeletionTask) -> None:
+def test_cancelled_in_time(rig: Rig, task: ScheduledTask) -> None:
     """A key whose deletion was cancelled stays."""
     key_id = schedule(rig)
     rig.call("CancelKeyDeletion", {"KeyId": key_id})
     rig.clock.now += 2 * WEEK
-    task.destroy_due()
+    task.perform_due()
     assert rig.store.find_key(key_id)
 
 
-def test_material_is_forgotten(rig: Rig, task: DeletionTask) -> None:
+def test_material_is_forgotten(rig: Rig, task: ScheduledTask) -> None:
     """Nothing of a destroyed key stays opened in memory."""
     arn = rig.create_key()
     rig.data_key(arn)
     assert rig.keyring._opened
     rig.call("ScheduleKeyDeletion", {"KeyId": arn, "PendingWindowInDays": 7})
     rig.clock.now += WEEK
-    task.destroy_due()
+    task.perform_due()
     assert not rig.keyring._opened
 
 
-def test_sleep_is_bounded(rig: Rig, task: DeletionTask) -> None:
+def test_sleep_is_bounded(rig: Rig, task: ScheduledTask) -> None:
     """It sleeps until the next date, at most five minutes, never less than nothing."""
     assert task._sleep_seconds() == MAX_SLEEP_SECONDS
     schedule(rig)
@@ -77,7 +78,7 @@ def test_sleep_is_bounded(rig: Rig, task: DeletionTask) -> None:
 
 
 def test_failure_is_counted_and_tried_again(
-    rig: Rig, task: DeletionTask, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, task: ScheduledTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unreachable store leaves the key for the next round."""
     schedule(rig)
@@ -88,12 +89,12 @@ def test_failure_is_counted_and_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(rig.store, "destroy_key", fail)
-        assert task.destroy_due() == 1
-    assert task.destroy_due() == 0
-    assert not rig.store.list_deletions()
+        assert task.perform_due() == 1
+    assert task.perform_due() == 0
+    assert not rig.store.list_scheduled()
 
 
-async def test_task_wakes_on_changes(rig: Rig, task: DeletionTask) -> None:
+async def test_task_wakes_on_changes(rig: Rig, task: ScheduledTask) -> None:
     """A changed record wakes the task, which then finds what is due."""
     task.wake("before the start is fine")
     running = asyncio.ensure_future(task.run())

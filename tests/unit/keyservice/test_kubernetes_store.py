@@ -175,7 +175,7 @@ class TestEveryStore:
             any_store.create_alias(alias(f"alias/{key_id}", key_id))
             any_store.create_grant(grant(key_id=key_id))
         assert not any_store.destroy_key(KEY_ID, lambda record: record.is_due(START - 1))
-        assert len(any_store.list_deletions()) == 2
+        assert len(any_store.list_scheduled()) == 2
         assert any_store.destroy_key(KEY_ID, lambda record: record.is_due(START))
         assert not any_store.destroy_key(KEY_ID, lambda _: True)
         assert any_store.find_key(KEY_ID) is None

@@ -9,6 +9,7 @@ from typing import Final
 
 from datakeys.contract.arn import MAX_KEY_ID_LENGTH, Arn, ResourceKind, parse_key_id
 from datakeys.contract.errors import AccessDeniedError, NotFoundError
+from datakeys.contract.key_types import KeyOrigin
 from datakeys.keyservice.authz.policy import (
     ACCESS_DENIED_MESSAGE,
     AccessRequest,
@@ -21,6 +22,7 @@ from datakeys.keyservice.operations.call import EMPTY_CONTEXT, Call, Service
 from datakeys.keyservice.operations.grant_tokens import check_grant_tokens
 from datakeys.keyservice.operations.states import check_state
 from datakeys.keyservice.operations.validation import Members
+from datakeys.keyservice.store.expiry import drop_expired
 from datakeys.keyservice.store.records import GrantRecord, KeyRecord
 
 MAX_GRANT_TOKENS: Final = 10
@@ -63,7 +65,7 @@ def find_key(service: Service, call: Call, key_id: str, *, alias_allowed: bool =
 
 
 def find_record(service: Service, call: Call, key_id: str) -> KeyRecord | None:
-    """Return a live key by its id; a key that is due for destruction counts as gone.
+    """Return a live key by its id, as it is now: what is due for destruction or has expired is gone.
 
     Raises:
         IntegrityError: The key's record fails authentication.
@@ -73,6 +75,8 @@ def find_record(service: Service, call: Call, key_id: str) -> KeyRecord | None:
         call.missing_key_id = key_id
     if record is not None and record.deletion_at is not None and record.is_due(service.clock()):
         return None
+    if record is not None and record.origin is KeyOrigin.EXTERNAL:
+        return drop_expired(record, service.clock())
     return record
 
 

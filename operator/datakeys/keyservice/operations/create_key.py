@@ -148,8 +148,7 @@ def _adopt(service: Service, record: KeyRecord, request: _Request) -> KeyRecord:
             raise DependencyTimeoutError("The object's former KMS key is being destroyed; try again.")
         if current.state is not KeyState.PENDING_DELETION:
             return current
-        usable = current.origin is not KeyOrigin.EXTERNAL or bool(current.materials)
-        state = KeyState.ENABLED if usable else KeyState.PENDING_IMPORT
+        state = KeyState.PENDING_IMPORT if current.lacks_material() else KeyState.ENABLED
         return replace(current, state=state, deletion_at=None)
 
     return service.store.update_key(record.key_id, revive)

@@ -12,12 +12,12 @@ from datakeys.contract.key_types import (
     DEFAULT_PENDING_WINDOW_DAYS,
     MAX_PENDING_WINDOW_DAYS,
     MIN_PENDING_WINDOW_DAYS,
-    KeyOrigin,
     KeyState,
 )
 from datakeys.keyservice.operations.access import read_key_id, require_state, resolve
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.validation import Members
+from datakeys.keyservice.store.expiry import drop_expired
 from datakeys.keyservice.store.records import KeyRecord
 
 SECONDS_PER_DAY: Final = 86_400
@@ -74,8 +74,8 @@ def cancel_key_deletion(service: Service, call: Call) -> dict[str, Any]:
         if current.is_due(service.clock()):
             raise NotFoundError(f"Key '{call.audit.key_arn}' does not exist")
         require_state(call, operation, current)
-        imported = current.origin is KeyOrigin.EXTERNAL and not current.materials
-        state = KeyState.PENDING_IMPORT if imported else KeyState.DISABLED
+        current = drop_expired(current, service.clock())
+        state = KeyState.PENDING_IMPORT if current.lacks_material() else KeyState.DISABLED
         return replace(current, state=state, deletion_at=None)
 
     service.store.update_key(record.key_id, change)

@@ -6,7 +6,7 @@ usage.
 
 from typing import Any, Final
 
-from datakeys.contract.key_types import KeySpec, KeyState, KeyUsage
+from datakeys.contract.key_types import KeyOrigin, KeySpec, KeyState, KeyUsage
 from datakeys.keyservice.store.records import KeyRecord
 
 _RSA_SIGNING: Final = [
@@ -59,9 +59,22 @@ def build_key_metadata(record: KeyRecord, key_arn: str) -> dict[str, Any]:
         metadata["DeletionDate"] = record.deletion_at
     if record.current_material_id is not None and record.key_spec is KeySpec.SYMMETRIC_DEFAULT:
         metadata["CurrentKeyMaterialId"] = record.current_material_id
+    if record.origin is KeyOrigin.EXTERNAL:
+        metadata |= _build_expiration(record)
     if record.custom_key_store_id:
         metadata["CustomKeyStoreId"] = record.custom_key_store_id
     return metadata
+
+
+def _build_expiration(record: KeyRecord) -> dict[str, Any]:
+    """Return ExpirationModel, and ValidTo of the needed material that expires first; nothing without any."""
+    needed = [material for material in record.materials if material.sealed and not material.pending]
+    if not needed:
+        return {}
+    dates = [material.valid_to for material in needed if material.valid_to is not None]
+    if not dates:
+        return {"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
+    return {"ExpirationModel": "KEY_MATERIAL_EXPIRES", "ValidTo": min(dates)}
 
 
 def _build_algorithms(record: KeyRecord) -> dict[str, list[str]]:

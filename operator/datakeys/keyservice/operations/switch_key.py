@@ -10,6 +10,7 @@ from datakeys.contract.key_types import KeyState
 from datakeys.keyservice.operations.access import read_key_id, require_state, resolve
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.validation import Members
+from datakeys.keyservice.store.expiry import drop_expired
 from datakeys.keyservice.store.records import KeyRecord
 
 
@@ -42,6 +43,7 @@ def _switch(service: Service, call: Call, operation: str, state: KeyState) -> di
     record = resolve(service, call, operation, key_id, alias_allowed=False, state_checked=False)
 
     def change(current: KeyRecord) -> KeyRecord:
+        current = drop_expired(current, service.clock())
         require_state(call, operation, current)
         if current.state in (state, KeyState.UNAVAILABLE):
             return current

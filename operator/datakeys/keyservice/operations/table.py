@@ -6,7 +6,7 @@ Zone: no secrets.
 from dataclasses import dataclass
 from typing import Final
 
-from datakeys.keyservice.operations import aliases, grants, key_deletion, switch_key, tags
+from datakeys.keyservice.operations import aliases, grants, key_deletion, rotation, switch_key, tags
 from datakeys.keyservice.operations.call import Operation, Wait
 from datakeys.keyservice.operations.create_key import create_key
 from datakeys.keyservice.operations.decrypt import decrypt
@@ -16,6 +16,7 @@ from datakeys.keyservice.operations.generate_data_key import generate_data_key
 from datakeys.keyservice.operations.generate_data_key_without_plaintext import (
     generate_data_key_without_plaintext,
 )
+from datakeys.keyservice.operations.list_key_rotations import list_key_rotations
 from datakeys.keyservice.operations.list_keys import list_keys
 from datakeys.keyservice.operations.update_key_description import update_key_description
 from datakeys.keyservice.operations.watch_keys import wait_for_changes, watch_keys
@@ -61,6 +62,11 @@ VERBS: Final = {
         Verb("UntagResource", tags.untag_resource, blocks=True),
         Verb("UpdateKeyDescription", update_key_description, blocks=True),
         Verb("ListGrants", grants.list_grants, blocks=False),
+        Verb("DisableKeyRotation", rotation.disable_key_rotation, blocks=True),
+        Verb("EnableKeyRotation", rotation.enable_key_rotation, blocks=True),
+        Verb("GetKeyRotationStatus", rotation.get_key_rotation_status, blocks=False),
+        Verb("ListKeyRotations", list_key_rotations, blocks=False),
+        Verb("RotateKeyOnDemand", rotation.rotate_key_on_demand, blocks=True),
         Verb("RevokeGrant", grants.revoke_grant, blocks=True),
         Verb("ScheduleKeyDeletion", key_deletion.schedule_key_deletion, blocks=True),
         Verb("UpdateAlias", aliases.update_alias, blocks=True),

@@ -5,7 +5,7 @@ Zone: no secrets; labels are operation names and error codes. Source: Prometheus
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -49,6 +49,7 @@ class RequestMetrics(Collector):
         self._requests: dict[tuple[str, str], int] = {}
         self._latencies: dict[str, _Latency] = {}
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
+        self._counters: list[tuple[str, str, str, Callable[[], Mapping[str, int]]]] = []
 
     def count(self, operation: str, code: str, seconds: float) -> None:
         """Count one request; ``code`` is OK or the error's name."""
@@ -65,6 +66,12 @@ class RequestMetrics(Collector):
         """Publish a value that is read at every scrape."""
         self._gauges.append((name, documentation, read))
 
+    def add_counter(
+        self, name: str, documentation: str, label: str, read: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """Publish counts, by the values of one label, that are read at every scrape."""
+        self._counters.append((name, documentation, label, read))
+
     def collect(self) -> Iterator[Metric]:
         """Yield all metric families."""
         with self._lock:
@@ -74,6 +81,11 @@ class RequestMetrics(Collector):
         yield _build_histogram(latencies)
         for name, documentation, read in self._gauges:
             yield GaugeMetricFamily(f"{PREFIX}_{name}", documentation, value=read())
+        for name, documentation, label, read_counts in self._counters:
+            counter = CounterMetricFamily(f"{PREFIX}_{name}", documentation, labels=[label])
+            for value, number in read_counts().items():
+                counter.add_metric([value], number)
+            yield counter
 
 
 def _build_counter(requests: dict[tuple[str, str], int]) -> Metric:

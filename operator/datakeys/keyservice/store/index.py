@@ -17,6 +17,7 @@ class RecordIndex:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._keys: dict[str, KeyRecord] = {}
+        self._scheduled: dict[str, KeyRecord] = {}
         self._broken_keys: set[str] = set()
         self._by_object: dict[tuple[str, str], str] = {}
         self._aliases: dict[str, dict[str, AliasRecord]] = {}
@@ -69,10 +70,10 @@ class RecordIndex:
         """Return how many keys an account has."""
         return self._key_counts.get(account, 0)
 
-    def list_deletions(self) -> Sequence[KeyRecord]:
-        """Return all keys that are pending deletion."""
+    def list_scheduled(self) -> Sequence[KeyRecord]:
+        """Return all keys that something will happen to by itself, in no order."""
         with self.lock:
-            return [record for record in self._keys.values() if record.deletion_at is not None]
+            return list(self._scheduled.values())
 
     def put(self, record: Record) -> None:
         """Add a record, or replace the one of the same identity."""
@@ -113,6 +114,10 @@ class RecordIndex:
         if record.key_id not in self._keys:
             self._key_counts[record.account] = self.count_keys(record.account) + 1
         self._keys[record.key_id] = record
+        if record.next_event_at() is None:
+            self._scheduled.pop(record.key_id, None)
+        else:
+            self._scheduled[record.key_id] = record
         self._broken_keys.discard(record.key_id)
         if record.object_name:
             self._by_object[record.account, record.object_name] = record.key_id
@@ -121,6 +126,7 @@ class RecordIndex:
     def _drop_key(self, record: KeyRecord) -> None:
         if self._keys.pop(record.key_id, None) is None:
             return
+        self._scheduled.pop(record.key_id, None)
         self._key_counts[record.account] = self.count_keys(record.account) - 1
         if self._by_object.get((record.account, record.object_name)) == record.key_id:
             del self._by_object[record.account, record.object_name]

@@ -41,8 +41,8 @@ class KeyStore(Protocol):
     def count_keys(self, account: str) -> int:
         """Return how many keys an account has, those pending deletion included."""
 
-    def list_deletions(self) -> Sequence[KeyRecord]:
-        """Return all keys that are pending deletion."""
+    def list_scheduled(self) -> Sequence[KeyRecord]:
+        """Return all keys that something will happen to by itself; see `KeyRecord.next_event_at`."""
 
     def refresh_key(self, key_id: str) -> KeyRecord | None:
         """Look for a key that memory doesn't have yet. May block.

@@ -49,7 +49,7 @@ class KubernetesStore:
         self.list_keys = index.list_keys
         self.list_grants = index.list_grants
         self.count_keys = index.count_keys
-        self.list_deletions = index.list_deletions
+        self.list_scheduled = index.list_scheduled
 
     def refresh_key(self, key_id: str) -> KeyRecord | None:
         """Look for a key in the cluster; at most every 50 ms.

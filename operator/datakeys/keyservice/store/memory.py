@@ -9,11 +9,11 @@ from typing import Final
 from datakeys.contract.errors import AlreadyExistsError, InvalidGrantIdError, NotFoundError
 from datakeys.keyservice.store.index import RecordIndex
 from datakeys.keyservice.store.interface import AliasChange, KeyChange
-from datakeys.keyservice.store.records import AliasRecord, GrantRecord, KeyRecord
+from datakeys.keyservice.store.records import AliasRecord, GrantRecord, KeyRecord, Record
 
 
 class MemoryStore:
-    """Implements `KeyStore`; every write holds the index's lock."""
+    """Implements `KeyStore`; every write holds the index's lock and goes through `_commit`."""
 
     def __init__(self) -> None:
         self.index: Final = RecordIndex()
@@ -50,9 +50,9 @@ class MemoryStore:
         """Return how many keys an account has."""
         return self.index.count_keys(account)
 
-    def list_deletions(self) -> Sequence[KeyRecord]:
-        """Return all keys that are pending deletion."""
-        return self.index.list_deletions()
+    def list_scheduled(self) -> Sequence[KeyRecord]:
+        """Return all keys that something will happen to by itself."""
+        return self.index.list_scheduled()
 
     def create_key(self, record: KeyRecord) -> KeyRecord:
         """Create a key, or return the one of the same object."""
@@ -61,7 +61,7 @@ class MemoryStore:
                 existing = self.index.find_key_by_object(record.account, record.object_name)
                 if existing is not None:
                     return existing
-            self.index.put(record)
+            self._commit(puts=[record])
             return record
 
     def update_key(self, key_id: str, change: KeyChange) -> KeyRecord:
@@ -75,7 +75,7 @@ class MemoryStore:
             if record is None:
                 raise NotFoundError(f"Key '{key_id}' does not exist")
             changed = change(record)
-            self.index.put(changed)
+            self._commit(puts=[changed])
             return changed
 
     def destroy_key(self, key_id: str, condition: Callable[[KeyRecord], bool]) -> bool:
@@ -84,12 +84,8 @@ class MemoryStore:
             record = self.index.find_key(key_id)
             if record is None or not condition(record):
                 return False
-            for alias in self.index.list_aliases(record.account):
-                if alias.key_id == key_id:
-                    self.index.drop(alias)
-            for grant in self.index.list_grants(key_id):
-                self.index.drop(grant)
-            self.index.drop(record)
+            aliases = [alias for alias in self.index.list_aliases(record.account) if alias.key_id == key_id]
+            self._commit(drops=[*aliases, *self.index.list_grants(key_id), record])
             return True
 
     def create_alias(self, record: AliasRecord) -> AliasRecord:
@@ -101,7 +97,7 @@ class MemoryStore:
         with self.index.lock:
             if self.index.find_alias(record.account, record.name) is not None:
                 raise AlreadyExistsError(f"An alias with the name {record.name} already exists")
-            self.index.put(record)
+            self._commit(puts=[record])
             return record
 
     def update_alias(self, account: str, name: str, change: AliasChange) -> AliasRecord:
@@ -112,7 +108,7 @@ class MemoryStore:
         """
         with self.index.lock:
             changed = change(self._existing_alias(account, name))
-            self.index.put(changed)
+            self._commit(puts=[changed])
             return changed
 
     def delete_alias(self, account: str, name: str) -> None:
@@ -122,14 +118,14 @@ class MemoryStore:
             NotFoundError: No such alias.
         """
         with self.index.lock:
-            self.index.drop(self._existing_alias(account, name))
+            self._commit(drops=[self._existing_alias(account, name)])
 
     def create_grant(self, record: GrantRecord) -> GrantRecord:
         """Create a grant, or return the one with the same id."""
         with self.index.lock:
             existing = self.index.find_grant(record.key_id, record.grant_id)
             if existing is None:
-                self.index.put(record)
+                self._commit(puts=[record])
             return existing or record
 
     def delete_grant(self, key_id: str, grant_id: str) -> None:
@@ -142,10 +138,17 @@ class MemoryStore:
             existing = self.index.find_grant(key_id, grant_id)
             if existing is None:
                 raise InvalidGrantIdError(f"Grant ID {grant_id} not found")
-            self.index.drop(existing)
+            self._commit(drops=[existing])
 
     def _existing_alias(self, account: str, name: str) -> AliasRecord:
         existing = self.index.find_alias(account, name)
         if existing is None:
             raise NotFoundError(f"Alias {name} is not found.")
         return existing
+
+    def _commit(self, *, puts: Sequence[Record] = (), drops: Sequence[Record] = ()) -> None:
+        """Make one write visible; a durable store writes it down before. Called with the index's lock held."""
+        for record in drops:
+            self.index.drop(record)
+        for record in puts:
+            self.index.put(record)

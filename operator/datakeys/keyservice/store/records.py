@@ -116,6 +116,27 @@ class KeyRecord:
         """Return a version of the material, or None."""
         return next((material for material in self.materials if material.material_id == material_id), None)
 
+    def lacks_material(self) -> bool:
+        """Return whether imported material is missing that the key can't do without; pending one isn't."""
+        if self.origin is not KeyOrigin.EXTERNAL:
+            return False
+        needed = [material for material in self.materials if not material.pending]
+        return not needed or any(not material.sealed for material in needed)
+
+    def expires_at(self) -> float | None:
+        """Return when the first of the imported materials that are still there expires."""
+        dates = [it.valid_to for it in self.materials if it.sealed and it.valid_to is not None]
+        return min(dates, default=None)
+
+    def rotates_at(self) -> float | None:
+        """Return when the next automatic rotation is due; None while the key isn't enabled."""
+        return self.next_rotation_at if self.state is KeyState.ENABLED else None
+
+    def next_event_at(self) -> float | None:
+        """Return when something next happens to the key by itself: destruction, rotation or expiry."""
+        dates = (self.deletion_at, self.rotates_at(), self.expires_at())
+        return min((date for date in dates if date is not None), default=None)
+
     def is_due(self, now: float) -> bool:
         """Return whether the waiting period is over: the key must be destroyed and is usable for nothing."""
         return self.deletion_at is not None and self.deletion_at <= now
