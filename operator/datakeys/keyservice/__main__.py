@@ -1,9 +1,13 @@
-"""``python -m datakeys.keyservice``."""
+"""``python -m datakeys.keyservice``: the service of a cluster, or with arguments the local mode."""
 
 import os
 import sys
 
-from datakeys.keyservice.main import main
+if len(sys.argv) > 1:
+    # The local mode must start fast: it never imports the Kubernetes client.
+    from datakeys.keyservice.local.app import main
+else:
+    from datakeys.keyservice.main import main
 
 code = main()
 sys.stdout.flush()

@@ -101,6 +101,7 @@ class Decision:
 
 _NO_RULE: Final = Decision(allowed=False, reason="no rule allows it")
 _CONTROLLER: Final = Decision(allowed=True, reason="controller on its header's account")
+_ACCOUNT_ROOT: Final = Decision(allowed=True, reason="root of the key's account")
 _BOUND_POD: Final = Decision(allowed=True, reason="pod that the ciphertext is bound to")
 
 
@@ -165,6 +166,13 @@ def decide_controller(request: AccessRequest) -> Decision | None:
     return _CONTROLLER
 
 
+def decide_account_root(request: AccessRequest) -> Decision | None:
+    """Allow the root of an account everything on its own keys: the caller of the local mode."""
+    if request.principal.kind is not PrincipalKind.ACCOUNT_ROOT:
+        return None
+    return _ACCOUNT_ROOT if request.key_account in (None, request.account) else None
+
+
 def decide_pod(request: AccessRequest) -> Decision | None:
     """Allow a pod to decrypt what is bound to it under a key of its own namespace."""
     if request.principal.kind is not PrincipalKind.POD or request.operation != "Decrypt":
@@ -211,6 +219,7 @@ _CHAIN: Final[tuple[Callable[[AccessRequest], Decision | None], ...]] = (
     deny_forged_binding,
     deny_foreign_binding,
     decide_controller,
+    decide_account_root,
     decide_pod,
     decide_grants,
 )
