@@ -64,6 +64,7 @@ class LocalKms:
         assert self.process.stdout is not None
         ready = self.process.stdout.readline()
         if not ready:
+            self.process.stdout.close()
             raise RuntimeError(f"the local mode ended with {self.process.wait()} before it was ready")
         self.port = int(json.loads(ready)["port"])
         return self

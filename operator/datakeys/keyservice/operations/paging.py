@@ -6,6 +6,7 @@ Source: kms-semantics section 5.
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -16,6 +17,8 @@ from datakeys.keyservice.operations.validation import Members
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
 MAX_MARKER: Final = 1024
+#: Source: AWS KMS API, shape MarkerType.
+_MARKER: Final = re.compile(r"[\u0020-\u00FF]*")
 
 T = TypeVar("T")
 
@@ -31,9 +34,8 @@ class Page:
 def read_page(members: Members, *, default_limit: int = DEFAULT_LIMIT) -> Page:
     """Read Limit (1..1000) and Marker."""
     limit = members.integer("Limit", minimum=1, maximum=MAX_LIMIT)
-    return Page(
-        default_limit if limit is None else limit, members.string("Marker", minimum=1, maximum=MAX_MARKER)
-    )
+    marker = members.string("Marker", minimum=1, maximum=MAX_MARKER, pattern=_MARKER)
+    return Page(default_limit if limit is None else limit, marker)
 
 
 def build_page(
