@@ -49,6 +49,8 @@ class Settings:
     drain_delay_seconds: float
     #: Seconds for requests in flight at the end.
     drain_grace_seconds: float
+    #: Times the usual rate quotas of an account; 0: no quotas.
+    rate_quota_factor: float
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -70,6 +72,9 @@ class Settings:
                 raise ValueError(f"{PREFIX}{name} must be 0..300 seconds")
             return value
 
+        factor = float(read("RATE_QUOTA_FACTOR", "1"))
+        if not 0 <= factor <= 1000:  # noqa: PLR2004
+            raise ValueError(f"{PREFIX}RATE_QUOTA_FACTOR must be 0..1000")
         return cls(
             cluster_name=read("CLUSTER_NAME"),
             system_namespace=read("SYSTEM_NAMESPACE"),
@@ -80,4 +85,5 @@ class Settings:
             log_level=read("LOG_LEVEL", "INFO").upper(),
             drain_delay_seconds=seconds("DRAIN_DELAY_SECONDS", "3"),
             drain_grace_seconds=seconds("DRAIN_GRACE_SECONDS", "15"),
+            rate_quota_factor=factor,
         )

@@ -32,6 +32,7 @@ from datakeys.keyservice.server.dispatch import Dispatcher
 from datakeys.keyservice.server.health import Health
 from datakeys.keyservice.server.http import HttpLimits, HttpServer
 from datakeys.keyservice.server.metrics import RequestMetrics
+from datakeys.keyservice.server.quotas import build_quotas
 from datakeys.keyservice.settings import Settings
 from datakeys.keyservice.store.key_changes import KeyChanges
 from datakeys.keyservice.store.kubernetes_store import KubernetesStore
@@ -131,7 +132,14 @@ class App:
         check_root_key(store.cache.record_count, store.cache.broken_count)
         authenticator = await self._build_authenticator()
         audit = AuditLog(settings.cluster_name)
-        dispatcher = Dispatcher(service, BearerCallers(authenticator), audit, self._metrics, self._executor)
+        dispatcher = Dispatcher(
+            service,
+            BearerCallers(authenticator),
+            audit,
+            self._metrics,
+            self._executor,
+            build_quotas(settings.rate_quota_factor, time.monotonic),
+        )
         config_maps = ObjectsApi(self._api, settings.system_namespace, CONFIG_MAPS)
         certificates = Certificates(self._secrets, config_maps, time.time)
         served = await self._retry("certificates", certificates.ensure)

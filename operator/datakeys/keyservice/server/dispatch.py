@@ -32,6 +32,7 @@ from datakeys.keyservice.server.callers import Callers
 from datakeys.keyservice.server.errors import REQUEST_ID_HEADER, build_error_response
 from datakeys.keyservice.server.http import HttpRequest, HttpResponse
 from datakeys.keyservice.server.metrics import RequestMetrics
+from datakeys.keyservice.server.quotas import RateQuotas
 from datakeys.keyservice.server.wire import (
     parse_body,
     parse_verb,
@@ -66,12 +67,14 @@ class Dispatcher:
         audit: AuditLog,
         metrics: RequestMetrics,
         executor: Executor,
+        quotas: RateQuotas | None = None,
     ) -> None:
         self._service = service
         self._callers = callers
         self._audit = audit
         self._metrics = metrics
         self._executor = executor
+        self._quotas = quotas
 
     def handle(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
         """Answer a request: at once if nothing can block, else by an awaitable."""
@@ -142,6 +145,8 @@ class Dispatcher:
             if verb.wait is None:
                 call.account = decide_account(principal, read_account(headers))
             call.object_name = read_object_name(headers)
+            if self._quotas is not None:
+                self._quotas.take(call.account, verb.name)
             return verb.run(self._service, call), None
         except KmsError as error:
             return None, error
