@@ -11,11 +11,14 @@ from typing import Any, Final
 
 CONDITION_READY: Final = "Ready"
 CONDITION_DRY_RUN: Final = "DryRun"
+#: Of a KmsKey: whether its spec was applied in full.
+CONDITION_SYNCED: Final = "Synced"
 
 REASON_ISSUED: Final = "Issued"
 REASON_CONFLICT: Final = "Conflict"
 REASON_RETRYING: Final = "Retrying"
 REASON_PENDING: Final = "Pending"
+REASON_APPLIED: Final = "Applied"
 
 MAX_MESSAGE_CHARACTERS: Final = 1024
 

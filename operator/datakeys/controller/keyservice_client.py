@@ -6,7 +6,6 @@ Zone: ciphertext only. Source: AWS KMS JSON 1.1 protocol; the headers are in ``d
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
@@ -17,32 +16,28 @@ from datakeys.contract.encrypted_data_key import EncryptedDataKey
 from datakeys.contract.errors import KeyUnavailableError, KmsError, error_from_code
 from datakeys.contract.identity import HEADER_ACCOUNT, HEADER_OBJECT_NAME
 from datakeys.controller import metrics
+from datakeys.controller.decisions.key_calls import KeyCall
 from datakeys.controller.fresh_file import FreshFile, FreshTlsContext
+from datakeys.controller.keyservice_answers import (
+    Grant,
+    KeyChanges,
+    KeyMetadata,
+    KeyRotation,
+    parse_changes,
+    parse_grant,
+    parse_metadata,
+    parse_policy,
+    parse_rotation,
+    parse_tags,
+)
 
 TIMEOUT_SECONDS: Final = 10
+#: How long the key service may keep a call of ``watch_keys``, in seconds.
+WATCH_SECONDS: Final = 30
 _TARGET: Final = "TrentService."
+_OWN_TARGET: Final = "DatakeysController."
 #: A kept connection may have been closed by the other side just now; every operation here is safe to repeat.
 _ATTEMPTS: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class KeyMetadata:
-    """A KMS key as CreateKey describes it; dates in seconds since the epoch."""
-
-    key_id: str
-    arn: str
-    state: str
-    creation_date: float
-    deletion_date: float | None
-    current_key_material_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What CreateGrant returns."""
-
-    grant_id: str
-    grant_token: str
 
 
 class KeyServiceClient:
@@ -57,8 +52,7 @@ class KeyServiceClient:
     async def __aenter__(self) -> Self:
         """Open the pool."""
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, sock_connect=TIMEOUT_SECONDS / 2)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        self._session = aiohttp.ClientSession(connector=connector)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,7 +93,7 @@ class KeyServiceClient:
             KmsError: The key service refuses or can't be reached.
         """
         answer = await self._call("CreateKey", account, parameters, object_name=object_name)
-        return _parse_metadata(answer)
+        return parse_metadata(answer)
 
     async def describe_key(self, account: str, key_id: str) -> KeyMetadata:
         """Return a key as it is.
@@ -107,15 +101,48 @@ class KeyServiceClient:
         Raises:
             KmsError: The key service refuses or can't be reached.
         """
-        return _parse_metadata(await self._call("DescribeKey", account, {"KeyId": key_id}))
+        return parse_metadata(await self._call("DescribeKey", account, {"KeyId": key_id}))
 
-    async def enable_key(self, account: str, key_id: str) -> None:
-        """Enable a key; an enabled key stays as it is."""
-        await self._call("EnableKey", account, {"KeyId": key_id})
+    async def change_key(self, account: str, key_id: str, call: KeyCall) -> None:
+        """Make one call that changes a key's state or settings; it may be repeated.
 
-    async def disable_key(self, account: str, key_id: str) -> None:
-        """Disable a key; a disabled key stays as it is."""
-        await self._call("DisableKey", account, {"KeyId": key_id})
+        Raises:
+            KmsError: The key service refuses or can't be reached.
+        """
+        await self._call(call.operation.value, account, {"KeyId": key_id, **call.members})
+
+    async def fetch_tags(self, account: str, key_id: str) -> dict[str, str]:
+        """Return a key's tags; a key has 50 at most.
+
+        Raises:
+            KmsError: The key service refuses or can't be reached.
+        """
+        return parse_tags(await self._call("ListResourceTags", account, {"KeyId": key_id}))
+
+    async def fetch_policy(self, account: str, key_id: str) -> str:
+        """Return the text of a key's policy.
+
+        Raises:
+            KmsError: The key service refuses or can't be reached.
+        """
+        return parse_policy(await self._call("GetKeyPolicy", account, {"KeyId": key_id}))
+
+    async def fetch_rotation(self, account: str, key_id: str) -> KeyRotation:
+        """Return whether a key is rotated automatically.
+
+        Raises:
+            KmsError: The key service refuses or can't be reached.
+        """
+        return parse_rotation(await self._call("GetKeyRotationStatus", account, {"KeyId": key_id}))
+
+    async def watch_keys(self, cursor: str) -> KeyChanges:
+        """Return which keys have changed since a cursor, or wait up to 30 seconds for a change.
+
+        Raises:
+            KmsError: The key service refuses or can't be reached.
+        """
+        parameters = {"Cursor": cursor, "WaitSeconds": WATCH_SECONDS}
+        return parse_changes(await self._call("WatchKeys", None, parameters))
 
     async def schedule_key_deletion(self, account: str, key_id: str, pending_window_days: int) -> None:
         """Schedule a key's deletion."""
@@ -137,18 +164,19 @@ class KeyServiceClient:
 
     async def create_grant(self, account: str, object_name: str, parameters: Mapping[str, Any]) -> Grant:
         """Return the grant of an object: a new one, or the one made for the same name before."""
-        answer = await self._call("CreateGrant", account, parameters, object_name=object_name)
-        try:
-            return Grant(answer["GrantId"], answer["GrantToken"])
-        except KeyError:
-            raise KeyUnavailableError("the key service's answer can't be read") from None
+        return parse_grant(await self._call("CreateGrant", account, parameters, object_name=object_name))
 
     async def revoke_grant(self, account: str, key_id: str, grant_id: str) -> None:
         """Revoke a grant."""
         await self._call("RevokeGrant", account, {"KeyId": key_id, "GrantId": grant_id})
 
     async def _call(
-        self, operation: str, account: str, parameters: Mapping[str, Any], *, object_name: str | None = None
+        self,
+        operation: str,
+        account: str | None,
+        parameters: Mapping[str, Any],
+        *,
+        object_name: str | None = None,
     ) -> dict[str, Any]:
         try:
             answer = await self._send(operation, account, parameters, object_name)
@@ -159,7 +187,7 @@ class KeyServiceClient:
         return answer
 
     async def _send(
-        self, operation: str, account: str, parameters: Mapping[str, Any], object_name: str | None
+        self, operation: str, account: str | None, parameters: Mapping[str, Any], object_name: str | None
     ) -> dict[str, Any]:
         body = json.dumps(parameters).encode()
         for attempt in range(1, _ATTEMPTS + 1):
@@ -175,20 +203,29 @@ class KeyServiceClient:
         raise AssertionError  # the last attempt has returned or raised
 
     async def _post(
-        self, operation: str, account: str, body: bytes, object_name: str | None
+        self, operation: str, account: str | None, body: bytes, object_name: str | None
     ) -> dict[str, Any]:
         if self._session is None:
             raise RuntimeError("KeyServiceClient is used outside its context")
         headers = {
             "Content-Type": "application/x-amz-json-1.1",
-            "X-Amz-Target": _TARGET + operation,
+            "X-Amz-Target": (_OWN_TARGET if account is None else _TARGET) + operation,
             "Authorization": f"Bearer {self._token.read()}",
-            HEADER_ACCOUNT: account,
         }
+        timeout = TIMEOUT_SECONDS
+        if account is None:
+            timeout += WATCH_SECONDS
+        else:
+            headers[HEADER_ACCOUNT] = account
         if object_name is not None:
             headers[HEADER_OBJECT_NAME] = object_name
         async with self._session.post(
-            self._url, data=body, headers=headers, ssl=self._tls.get(), allow_redirects=False
+            self._url,
+            data=body,
+            headers=headers,
+            ssl=self._tls.get(),
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=TIMEOUT_SECONDS / 2),
         ) as response:
             raw = await response.read()
         return _parse_answer(response.status, raw)
@@ -207,18 +244,3 @@ def _parse_answer(status: int, raw: bytes) -> dict[str, Any]:
     if not isinstance(code, str):
         raise KeyUnavailableError(f"the key service answers HTTP {status}")
     raise error_from_code(code, str(answer.get("message") or answer.get("Message") or ""))
-
-
-def _parse_metadata(answer: Mapping[str, Any]) -> KeyMetadata:
-    try:
-        metadata = answer["KeyMetadata"]
-        return KeyMetadata(
-            key_id=metadata["KeyId"],
-            arn=metadata["Arn"],
-            state=metadata["KeyState"],
-            creation_date=float(metadata["CreationDate"]),
-            deletion_date=metadata.get("DeletionDate"),
-            current_key_material_id=metadata.get("CurrentKeyMaterialId"),
-        )
-    except (KeyError, TypeError, ValueError):
-        raise KeyUnavailableError("the key service's answer can't be read") from None

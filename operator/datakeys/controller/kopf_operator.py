@@ -5,7 +5,7 @@ KmsKeys are indexed, which makes kopf list them all before it calls any handler.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -140,8 +140,14 @@ def _register_keys(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
     @kopf.on.resume(GROUP, VERSION, KEYS, id="apply-key", registry=registry)
     @kopf.on.create(GROUP, VERSION, KEYS, id="apply-key", registry=registry)
     @kopf.on.update(GROUP, VERSION, KEYS, field="spec", id="apply-key", registry=registry)
-    async def apply_key(body: kopf.Body, patch: kopf.Patch, retry: int, **_: Any) -> None:  # noqa: ANN401
-        await handlers.kms_key.apply(body, patch, retry)
+    async def apply_key(
+        body: kopf.Body,
+        patch: kopf.Patch,
+        retry: int,
+        old: Any,  # noqa: ANN401
+        **_: Any,  # noqa: ANN401
+    ) -> None:
+        await handlers.kms_key.apply(body, patch, retry, _former_spec(old))
 
     @kopf.on.delete(GROUP, VERSION, KEYS, id="delete-key", registry=registry)
     async def delete_key(body: kopf.Body, retry: int, **_: Any) -> None:  # noqa: ANN401
@@ -183,3 +189,11 @@ def _register_grants(registry: kopf.OperatorRegistry, handlers: Handlers) -> Non
     @kopf.on.delete(GROUP, VERSION, GRANTS, id="revoke-grant", registry=registry)
     async def revoke_grant(body: kopf.Body, retry: int, **_: Any) -> None:  # noqa: ANN401
         await handlers.kms_grant.revoke(body, retry)
+
+
+def _former_spec(old: Any) -> Mapping[str, Any] | None:  # noqa: ANN401 - whatever kopf remembers
+    """Return the spec that was handled last: kopf gives a handler of a field the field, others the object."""
+    if not isinstance(old, Mapping):
+        return None
+    spec = old.get("spec", old)
+    return spec if isinstance(spec, Mapping) else None

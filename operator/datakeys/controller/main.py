@@ -9,16 +9,19 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from datakeys.contract.identity import GROUP, TRUST_BUNDLE_CONFIG_MAP, VERSION
+from datakeys.controller import metrics
 from datakeys.controller.decisions.backoff import backoff_seconds
 from datakeys.controller.handlers.handle_data_key_request import RequestReconciler
 from datakeys.controller.handlers.handle_kms_alias import KmsAliasHandler
 from datakeys.controller.handlers.handle_kms_grant import KmsGrantHandler
 from datakeys.controller.handlers.handle_kms_key import KmsKeyHandler
+from datakeys.controller.handlers.observe_kms_key import KmsKeyObserver
 from datakeys.controller.handlers.request_failures import FailureReporter
 from datakeys.controller.handlers.request_status import StatusWriter
 from datakeys.controller.health import Health, start_health_server
 from datakeys.controller.json_logs import configure_logging
 from datakeys.controller.key_memory import KeyMemory
+from datakeys.controller.key_watch import KeyWatch
 from datakeys.controller.keyservice_client import KeyServiceClient
 from datakeys.controller.kopf_operator import PLURALS, Handlers, run_operator
 from datakeys.controller.kube.api import CONFIG_MAPS, KubeApi
@@ -36,6 +39,8 @@ from datakeys.controller.work_queue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
 _MAX_PAUSE_SECONDS: Final = 5.0
+#: KmsKeys that are looked at at the same time.
+_KEY_WORKERS: Final = 4
 
 
 def main() -> None:
@@ -127,10 +132,13 @@ async def _act(
     queue = WorkQueue(reconciler.reconcile, workers=settings.concurrency)
     wakeups = Wakeups(requests, queue, secrets, access)
     secrets.subscribe(wakeups.on_secret)
+    observer = KmsKeyObserver(api, keyservice, recorder, keys)
+    looks = WorkQueue(observer.look, workers=_KEY_WORKERS, length=metrics.KEY_QUEUE_LENGTH)
+    key_watch = KeyWatch(keyservice, observer, looks, wakeups, keys, settings.cluster_name)
     handlers = Handlers(
         keys=keys,
         wakeups=wakeups,
-        kms_key=KmsKeyHandler(keyservice, recorder),
+        kms_key=KmsKeyHandler(keyservice, recorder, key_watch.look_soon),
         kms_alias=KmsAliasHandler(keyservice, recorder, keys, settings.cluster_name),
         kms_grant=KmsGrantHandler(keyservice, recorder, keys, settings.cluster_name),
         end_watches=secrets.close,
@@ -146,6 +154,8 @@ async def _act(
         asyncio.create_task(work, name=name)
         for name, work in (
             ("workers", queue.run()),
+            ("key workers", looks.run()),
+            ("key watch", key_watch.run()),
             ("events", recorder.run()),
             ("trust bundle", trust_bundle.run()),
         )

@@ -19,6 +19,9 @@ RECONCILE_SECONDS: Final = Histogram(
 QUEUE_LENGTH: Final = Gauge(
     "datakeys_queue_length", "DataKeyRequests that wait for a worker.", registry=REGISTRY
 )
+KEY_QUEUE_LENGTH: Final = Gauge(
+    "datakeys_key_queue_length", "KmsKeys whose status waits for a look at the key.", registry=REGISTRY
+)
 WRITES: Final = Counter(
     "datakeys_writes", "Writes to the Kubernetes API.", ["kind", "verb"], registry=REGISTRY
 )

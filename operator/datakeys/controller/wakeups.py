@@ -12,7 +12,7 @@ from datakeys.controller.decisions.request_view import ObjectKey, RequestView
 from datakeys.controller.decisions.triggers import (
     alias_name_of,
     changes_outcome,
-    find_alias_name,
+    find_alias,
     is_relevant_change,
     waits_for_key,
 )
@@ -55,13 +55,18 @@ class Wakeups:
         if changes_outcome(old, new):
             self._wake_pending(lambda request: waits_for_key(request, new))
 
+    def on_changed_key(self, changed: KeyFacts) -> None:
+        """Take a change of a key that the key service tells about: of its state, its policy, anything.
+
+        The key may have no KmsKey, or a request may name it from another namespace.
+        """
+        self._wake_pending(lambda request: waits_for_key(request, changed))
+
     def on_alias(self, body: Mapping[str, Any]) -> None:
         """Take a state of a KmsAlias."""
         namespace, alias_name = body["metadata"]["namespace"], alias_name_of(body)
         if self._is_news(body, (body.get("status") or {}).get("targetKeyArn", "")):
-            self._wake_pending(
-                lambda request: request.key.namespace == namespace and find_alias_name(request) == alias_name
-            )
+            self._wake_pending(lambda request: find_alias(request) == (namespace, alias_name))
 
     def on_grant(self, body: Mapping[str, Any]) -> None:
         """Take a state of a KmsGrant; which requests it can help is the key service's business."""

@@ -5,6 +5,8 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from prometheus_client import Gauge
+
 from datakeys.controller import metrics
 from datakeys.controller.decisions.request_view import ObjectKey
 
@@ -23,8 +25,9 @@ class WorkQueue:
     on once more afterwards.
     """
 
-    def __init__(self, work: Work, *, workers: int) -> None:
+    def __init__(self, work: Work, *, workers: int, length: Gauge = metrics.QUEUE_LENGTH) -> None:
         self._work = work
+        self._length = length
         self._workers = workers
         self._waiting: deque[ObjectKey] = deque()
         self._queued: set[ObjectKey] = set()
@@ -65,7 +68,7 @@ class WorkQueue:
             while not self._waiting:
                 await self._sleep()
             key = self._waiting.popleft()
-            metrics.QUEUE_LENGTH.set(len(self._waiting))
+            self._length.set(len(self._waiting))
             self._queued.discard(key)
             self._running.add(key)
             try:
@@ -86,7 +89,7 @@ class WorkQueue:
 
     def _enqueue(self, key: ObjectKey) -> None:
         self._waiting.append(key)
-        metrics.QUEUE_LENGTH.set(len(self._waiting))
+        self._length.set(len(self._waiting))
         while self._idle:
             sleeper = self._idle.pop()
             if not sleeper.done():

@@ -5,12 +5,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from datakeys.contract.conditions import Condition
-from datakeys.contract.errors import KmsError, all_error_types
+from datakeys.contract.errors import (
+    AccessDeniedError,
+    DryRunOperationError,
+    KeyStateError,
+    KmsError,
+    all_error_types,
+    error_from_code,
+)
 from datakeys.controller.decisions.backoff import CAP_SECONDS, QUIET_ATTEMPTS, backoff_seconds, is_quiet
 from datakeys.controller.decisions.failure import (
     ADVICE,
+    STATE_ADVICE,
     FailedAttempt,
     FollowUp,
+    choose_failure,
     decide_follow_up,
     describe_kms_error,
 )
@@ -78,6 +87,78 @@ def test_quiet_attempts_are_over_within_seconds() -> None:
     assert sum(backoff_seconds(attempt, 1.0) for attempt in range(1, 99) if is_quiet(attempt)) < 5
 
 
+#: kms-semantics 1.5: what GenerateDataKeyWithoutPlaintext answers, how it goes on, and the next step's word.
+RETRY, WAIT, ANSWER = "retry", "wait", "answer"
+GENERATE_ERRORS = {
+    "DependencyTimeoutException": (RETRY, "log"),
+    "DisabledException": (WAIT, "spec.enabled"),
+    "DryRunOperationException": (ANSWER, ""),
+    "InvalidGrantTokenException": (WAIT, "grantToken"),
+    "InvalidKeyUsageException": (WAIT, "SYMMETRIC_DEFAULT"),
+    "KeyUnavailableException": (RETRY, "log"),
+    "KMSInternalException": (RETRY, "log"),
+    "KMSInvalidStateException": (WAIT, "status.keyState"),
+    "NotFoundException": (WAIT, "Create the KmsKey"),
+    "AccessDeniedException": (WAIT, "key policy"),
+    "ValidationException": (WAIT, "Correct the spec"),
+    "ThrottlingException": (RETRY, "wait"),
+    "SerializationException": (RETRY, "upgrade"),
+    "UnknownOperationException": (RETRY, "upgrade"),
+    "MissingAuthenticationTokenException": (RETRY, "ServiceAccount"),
+    "UnrecognizedClientException": (RETRY, "ServiceAccount"),
+    "InvalidSignatureException": (RETRY, "ServiceAccount"),
+    "IncompleteSignatureException": (RETRY, "ServiceAccount"),
+    "ExpiredTokenException": (RETRY, "ServiceAccount"),
+}
+
+
+@pytest.mark.parametrize("code", [code for code, row in GENERATE_ERRORS.items() if row[0] is not ANSWER])
+def test_errors_of_generating_a_data_key(code: str) -> None:
+    """Each error ends in a condition of its name, or in Retrying with the next time; both say what to do."""
+    course, word = GENERATE_ERRORS[code]
+    decision = follow(describe_kms_error(error_from_code(code, "text.")), LOUD)
+    assert decision.condition is not None
+    assert word in decision.condition.message
+    if course is RETRY:
+        assert decision.condition.reason == "Retrying"
+        assert decision.condition.message.startswith(f"{code}: text. ")
+        assert decision.condition.message.endswith("Next attempt at 2026-05-01T12:00:02Z")
+        assert decision.delay_seconds is not None
+    else:
+        assert (decision.condition.reason, decision.delay_seconds) == (code, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("arn is pending deletion.", "CancelKeyDeletion"),
+        ("arn is pending import.", "ImportKeyMaterial"),
+        ("arn is unavailable.", "Connect"),
+        ("arn is creating.", "status.keyState"),
+    ],
+)
+def test_unfit_states_have_advice_of_their_own(text: str, word: str) -> None:
+    """One error name stands for many states; the next step is the state's."""
+    failed = describe_kms_error(KeyStateError(text))
+    assert word in failed.message
+    assert "continues by itself" in failed.message
+    assert not failed.retryable
+    assert set(STATE_ADVICE) == {"is pending deletion", "is pending import", "is unavailable"}
+
+
+def test_denial_tells_nothing_of_the_key() -> None:
+    """What is said about a key of another namespace is the same whether it exists or not."""
+    denied = describe_kms_error(AccessDeniedError("The caller is not authorized to perform this operation."))
+    assert "exist" not in denied.message.lower()
+    assert "not found" not in denied.message.lower()
+
+
+def test_of_several_failures_one_that_is_tried_again_is_told() -> None:
+    """As long as one failure is tried again, all are: then the condition says so."""
+    assert choose_failure([FINAL, RETRYABLE]) is RETRYABLE
+    assert choose_failure([FINAL, SETTLING]) is FINAL
+
+
 @pytest.mark.parametrize("error_type", all_error_types())
 def test_every_kms_error_has_a_treatment(error_type: type[KmsError]) -> None:
     """Each error keeps its KMS name as reason; advice follows the service's own text."""
@@ -86,13 +167,15 @@ def test_every_kms_error_has_a_treatment(error_type: type[KmsError]) -> None:
     assert failed.message.startswith("text from the service.")
     if error_type.code in ADVICE:
         assert failed.message.endswith(ADVICE[error_type.code])
+    if error_type.code in GENERATE_ERRORS and error_type is not DryRunOperationError:
+        assert failed.message != "text from the service."
     if error_type.retryable:
         assert failed.retryable
 
 
 def test_error_without_text_is_named() -> None:
     """An error without a message is still readable."""
-    assert describe_kms_error(KmsError()).message == "KMSInternalException"
+    assert describe_kms_error(KmsError()).message.startswith("KMSInternalException. ")
 
 
 @pytest.mark.parametrize("code", ["UnrecognizedClientException", "MissingAuthenticationTokenException"])

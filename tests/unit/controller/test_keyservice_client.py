@@ -25,7 +25,9 @@ from datakeys.contract.errors import (
     NotFoundError,
     ThrottlingError,
 )
-from datakeys.controller.keyservice_client import Grant, KeyServiceClient
+from datakeys.controller.decisions.key_calls import KeyCall, KeyOperation
+from datakeys.controller.keyservice_answers import ChangedKey, Grant, KeyChanges, KeyRotation
+from datakeys.controller.keyservice_client import KeyServiceClient
 
 CONTEXT = {"tenant": "ü", "datakeys.dev/namespace": "shop"}
 METADATA = {
@@ -146,9 +148,12 @@ async def test_keys_are_made_for_an_object(server: Server) -> None:
     assert server.requests[0][0]["x-datakeys-object-name"] == "main"
 
 
+def _change(operation: KeyOperation) -> Callable[[KeyServiceClient], Any]:
+    return lambda client: client.change_key("shop", "k", KeyCall(operation, {"X": 1}))
+
+
 CALLS: dict[str, tuple[Callable[[KeyServiceClient], Any], dict[str, Any]]] = {
-    "EnableKey": (lambda client: client.enable_key("shop", "k"), {"KeyId": "k"}),
-    "DisableKey": (lambda client: client.disable_key("shop", "k"), {"KeyId": "k"}),
+    **{operation.value: (_change(operation), {"KeyId": "k", "X": 1}) for operation in KeyOperation},
     "ScheduleKeyDeletion": (
         lambda client: client.schedule_key_deletion("shop", "k", 7),
         {"KeyId": "k", "PendingWindowInDays": 7},
@@ -291,3 +296,47 @@ def test_client_has_no_operation_that_gives_plaintext() -> None:
     assert [name for name in methods if name.startswith("generate")] == [
         "generate_data_key_without_plaintext"
     ]
+
+
+async def test_settings_are_read(server: Server) -> None:
+    """Tags, policy and rotation come in the form in which the spec has them."""
+    server.will({"Tags": [{"TagKey": "team", "TagValue": "shop"}], "Truncated": False})
+    server.will({"Policy": "{}", "PolicyName": "default"})
+    server.will({"KeyRotationEnabled": True, "RotationPeriodInDays": 90, "NextRotationDate": 5.5})
+    server.will({"KeyRotationEnabled": False})
+    async with server.client() as client:
+        assert await client.fetch_tags("shop", "k") == {"team": "shop"}
+        assert await client.fetch_policy("shop", "k") == "{}"
+        assert await client.fetch_rotation("shop", "k") == KeyRotation(
+            enabled=True, period_days=90, next_date=5.5
+        )
+        assert await client.fetch_rotation("shop", "k") == KeyRotation(enabled=False)
+    targets = [headers["X-Amz-Target"] for headers, _ in server.requests]
+    assert targets == [
+        "TrentService.ListResourceTags",
+        "TrentService.GetKeyPolicy",
+        "TrentService.GetKeyRotationStatus",
+        "TrentService.GetKeyRotationStatus",
+    ]
+
+
+async def test_changes_are_asked_for_no_account(server: Server) -> None:
+    """The controller's own verb has its own target, waits 30 seconds and acts for no account."""
+    key = {"Account": "shop", "ObjectName": "main", "KeyId": "k"}
+    server.will({"Keys": [key], "Cursor": "e.2", "Resync": False})
+    async with server.client() as client:
+        changes = await client.watch_keys("e.1")
+    assert changes == KeyChanges((ChangedKey("shop", "main", "k"),), "e.2", resync=False)
+    ((headers, body),) = server.requests
+    assert headers["X-Amz-Target"] == "DatakeysController.WatchKeys"
+    assert "x-datakeys-account" not in headers
+    assert body == {"Cursor": "e.1", "WaitSeconds": 30}
+
+
+@pytest.mark.parametrize("answer", [{}, {"Keys": [{}], "Cursor": "", "Resync": False}, {"Keys": 5}])
+async def test_unreadable_changes_are_tried_again(server: Server, answer: Any) -> None:
+    """An answer without the members is a service that can't be reached."""
+    server.will(answer)
+    async with server.client() as client:
+        with pytest.raises(KeyUnavailableError):
+            await client.watch_keys("")

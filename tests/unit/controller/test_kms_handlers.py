@@ -7,10 +7,12 @@ import kopf
 import pytest
 
 from controller_fakes import KEY_ARN, NAMESPACE, FakeRecorder, build_key_body
+from controller_key_service import CREATED_SECONDS, KEY_ID, FakeKeyManagement
 from datakeys.contract.errors import (
     AlreadyExistsError,
     InternalError,
     InvalidGrantIdError,
+    KeyStateError,
     KeyUnavailableError,
     KmsError,
     MalformedPolicyDocumentError,
@@ -18,54 +20,17 @@ from datakeys.contract.errors import (
 )
 from datakeys.controller.decisions.backoff import QUIET_ATTEMPTS
 from datakeys.controller.decisions.keys import parse_key_facts
+from datakeys.controller.decisions.request_view import ObjectKey
 from datakeys.controller.handlers import handle_kms_alias, handle_kms_grant
 from datakeys.controller.handlers.handle_kms_alias import KmsAliasHandler
 from datakeys.controller.handlers.handle_kms_grant import KmsGrantHandler
 from datakeys.controller.handlers.handle_kms_key import KmsKeyHandler
 from datakeys.controller.handlers.outcomes import DELETION_ATTEMPTS
 from datakeys.controller.key_memory import KeyMemory
-from datakeys.controller.keyservice_client import Grant, KeyMetadata
 
-KEY_ID = KEY_ARN.rpartition("/")[2]
 ALIAS_ARN = f"arn:k8s:kms:cluster-1:{NAMESPACE}:alias/orders"
 CREATED = "2026-01-01T00:00:00Z"
-CREATED_SECONDS = 1767225600.0
 LOUD = QUIET_ATTEMPTS
-
-
-@dataclass
-class KeyService:
-    """Answers every management call and remembers it; ``errors`` are raised by operation."""
-
-    state: str = "Enabled"
-    creation_date: float = CREATED_SECONDS
-    errors: dict[str, KmsError] = field(default_factory=dict)
-    calls: list[tuple[str, ...]] = field(default_factory=list)
-
-    async def create_key(self, account: str, object_name: str, parameters: object) -> KeyMetadata:
-        """Return the one key."""
-        del parameters
-        self._called("create_key", account, object_name)
-        return KeyMetadata(KEY_ID, KEY_ARN, self.state, self.creation_date, None, "ab")
-
-    async def create_grant(self, account: str, object_name: str, parameters: object) -> Grant:
-        """Return a grant."""
-        del parameters
-        self._called("create_grant", account, object_name)
-        return Grant("g", "t")
-
-    def __getattr__(self, operation: str) -> Any:
-        """Return any operation without an answer."""
-
-        async def call(*arguments: object) -> None:
-            self._called(operation, *map(str, arguments))
-
-        return call
-
-    def _called(self, operation: str, *arguments: str) -> None:
-        self.calls.append((operation, *arguments))
-        if operation in self.errors:
-            raise self.errors[operation]
 
 
 def build_object(name: str, spec: dict[str, Any], status: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -89,7 +54,8 @@ def conditions(patch: kopf.Patch) -> list[tuple[str, str]]:
 class World:
     """Handlers, what they call and what they tell."""
 
-    service: KeyService = field(default_factory=KeyService)
+    service: FakeKeyManagement = field(default_factory=FakeKeyManagement)
+    looks: list[ObjectKey] = field(default_factory=list)
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     keys: KeyMemory = field(default_factory=KeyMemory)
 
@@ -98,7 +64,7 @@ class World:
         """Return the handler of KmsKeys."""
         service: Any = self.service
         recorder: Any = self.recorder
-        return KmsKeyHandler(service, recorder)
+        return KmsKeyHandler(service, recorder, self.looks.append)
 
     @property
     def alias(self) -> KmsAliasHandler:
@@ -131,12 +97,12 @@ async def test_new_key(world: World) -> None:
     await world.key.apply(build_object("main", {"enabled": True}), patch, 0)
     assert world.service.calls == [("create_key", NAMESPACE, "main")]
     assert patch.status["arn"] == KEY_ARN
-    assert conditions(patch) == [("True", "Enabled")]
+    assert conditions(patch) == [("True", "Enabled"), ("True", "Applied")]
     assert world.recorder.reasons == ["Created"]
 
 
 async def test_known_key_makes_no_patch(world: World) -> None:
-    """A resume of a key that is as it should be changes nothing and tells nothing."""
+    """A key whose spec was applied is looked at later, and nothing is called, changed or told now."""
     first = kopf.Patch()
     await world.key.apply(build_object("main", {"enabled": True}), first, 0)
     status = {name: value for name, value in first.status.items() if value is not None}
@@ -144,28 +110,30 @@ async def test_known_key_makes_no_patch(world: World) -> None:
     await world.key.apply(build_object("main", {"enabled": True}, status), second, 0)
     assert dict(second.status) == {}
     assert world.recorder.reasons == ["Created"]
+    assert world.service.calls == [("create_key", NAMESPACE, "main")]
+    assert world.looks == [ObjectKey(NAMESPACE, "main")]
 
 
 @pytest.mark.parametrize(
     ("state", "enabled", "call", "reason"),
-    [("Enabled", False, "disable_key", "Disabled"), ("Disabled", True, "enable_key", "Enabled")],
+    [("Enabled", False, "DisableKey", "Disabled"), ("Disabled", True, "EnableKey", "Enabled")],
 )
-async def test_drifted_key_is_corrected(
+async def test_changed_spec_switches_the_key(
     world: World, state: str, enabled: bool, call: str, reason: str
 ) -> None:
-    """A key whose state isn't the spec's is switched, whoever has changed it."""
-    world.service.state = state
+    """A key whose state isn't that of a new spec is switched, whoever has changed it."""
+    world.service.set(state=state)
     patch = kopf.Patch()
     body = build_object("main", {"enabled": enabled}, {"keyId": KEY_ID, "keyState": state})
     await world.key.apply(body, patch, 0)
-    assert world.service.calls[1:] == [(call, NAMESPACE, KEY_ID)]
+    assert world.service.calls[1:] == [("change_key", call, NAMESPACE, KEY_ID)]
     assert patch.status["keyState"] == reason
     assert world.recorder.reasons == [reason]
 
 
 async def test_revived_key_is_told(world: World) -> None:
     """A new object that gets an old key says that the deletion was cancelled."""
-    world.service.creation_date = CREATED_SECONDS - 1000
+    world.service.set(creation_date=CREATED_SECONDS - 1000)
     await world.key.apply(build_object("main", {}), kopf.Patch(), 0)
     assert world.recorder.reasons == ["DeletionCancelled"]
 
@@ -200,6 +168,13 @@ async def test_deleted_key_is_scheduled(world: World) -> None:
     body = build_object("main", {"deletion": {"pendingWindowDays": 7}}, {"keyId": KEY_ID})
     await world.key.schedule_deletion(body, 0)
     assert world.service.calls == [("schedule_key_deletion", NAMESPACE, KEY_ID, "7")]
+    assert world.recorder.reasons == ["DeletionScheduled"]
+
+
+async def test_key_that_is_pending_deletion_already_lets_its_object_go(world: World) -> None:
+    """Somebody has scheduled the deletion by a call: the object goes, nothing is abandoned."""
+    world.service.errors["schedule_key_deletion"] = KeyStateError(f"{KEY_ARN} is pending deletion.")
+    await world.key.schedule_deletion(build_object("main", {}, {"keyId": KEY_ID}), 0)
     assert world.recorder.reasons == ["DeletionScheduled"]
 
 

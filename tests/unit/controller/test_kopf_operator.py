@@ -23,6 +23,7 @@ from datakeys.controller.kopf_operator import (
     KEYS,
     REQUESTS,
     Handlers,
+    _former_spec,
     build_registry,
     build_settings,
 )
@@ -162,7 +163,7 @@ async def test_aliases_and_grants_wake_requests(
 
 async def test_changing_handlers_delegate(registry: kopf.OperatorRegistry, recording: Recording) -> None:
     """Each handler passes the object on and returns nothing, since kopf would write it into the status."""
-    options: dict[str, Any] = {"body": {}, "patch": kopf.Patch(), "retry": 0}
+    options: dict[str, Any] = {"body": {}, "patch": kopf.Patch(), "retry": 0, "old": None}
     for id_ in ("apply-key", "delete-key", "apply-alias", "delete-alias", "apply-grant", "revoke-grant"):
         assert await find(registry, "_changing", id_)(**options) is None
     assert recording.calls == ["apply", "schedule_deletion", "apply", "delete", "apply", "revoke"]
@@ -172,3 +173,17 @@ def test_login_and_cleanup(registry: kopf.OperatorRegistry) -> None:
     """Kopf gets the process's credentials, and ends the watches when it ends."""
     assert find(registry, "_activities", "login")().token == "t"
     assert asyncio.run(asyncio.sleep(0, find(registry, "_activities", "end-watches")())) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "former"),
+    [
+        (None, None),
+        ({"spec": {"enabled": True}, "metadata": {}}, {"enabled": True}),
+        ({"enabled": True}, {"enabled": True}),
+        ({"spec": None}, None),
+    ],
+)
+def test_former_spec(old: Any, former: Any) -> None:
+    """The spec that was handled last is found whether kopf gives the object or the field."""
+    assert _former_spec(old) == former

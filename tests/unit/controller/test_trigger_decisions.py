@@ -18,7 +18,7 @@ from datakeys.controller.decisions.status import build_condition_status
 from datakeys.controller.decisions.triggers import (
     alias_name_of,
     changes_outcome,
-    find_alias_name,
+    find_alias,
     is_relevant_change,
     waits_for_key,
 )
@@ -101,23 +101,49 @@ def test_reference_stays_in_its_namespace() -> None:
     assert not waits_for_key(request(keyRef={"name": "main"}), elsewhere)
 
 
+INFRA = "arn:k8s:kms:cluster-1:infra:key/0f4c4a3e-0000-4000-8000-000000000002"
+
+
 @pytest.mark.parametrize(
-    ("key_id", "name"),
+    ("key_id", "waits"),
     [
-        ("alias/orders", "alias/orders"),
-        (ALIAS_ARN, "alias/orders"),
+        (INFRA, True),
+        (INFRA.rpartition("/")[2], False),
+        (INFRA[:-1] + "9", False),
+        ("arn:k8s:kms:cluster-1:infra:alias/orders", True),
+        ("arn:k8s:kms:cluster-1:third:alias/orders", False),
+        ("alias/orders", False),
+    ],
+)
+def test_request_waits_for_a_key_of_another_namespace(key_id: str, waits: bool) -> None:
+    """By ARN, a request waits for a key or alias of another namespace; bare ids stay in its own."""
+    facts = replace(
+        parse_key_facts(build_key_body()),
+        key=ObjectKey("infra", "main"),
+        key_id=INFRA.rpartition("/")[2],
+        arn=INFRA,
+    )
+    assert waits_for_key(request(keyId=key_id), facts) is waits
+
+
+@pytest.mark.parametrize(
+    ("key_id", "alias"),
+    [
+        ("alias/orders", ("shop", "alias/orders")),
+        (ALIAS_ARN, ("shop", "alias/orders")),
+        (ALIAS_ARN.replace("shop", "infra"), ("infra", "alias/orders")),
         (KEY_ARN, None),
         ("nonsense", None),
     ],
 )
-def test_alias_name_of_a_request(key_id: str, name: str | None) -> None:
-    """The alias name is found in both forms."""
-    assert find_alias_name(request(keyId=key_id)) == name
+def test_alias_of_a_request(key_id: str, alias: tuple[str, str] | None) -> None:
+    """Account and alias name are found in both forms."""
+    assert find_alias(request(keyId=key_id)) == alias
 
 
 def test_alias_name_of_a_reference() -> None:
     """A reference names no alias."""
-    assert find_alias_name(request(keyRef={"name": "main"})) is None
+    assert find_alias(request(keyRef={"name": "main"})) is None
 
 
 def test_default_alias_name() -> None:

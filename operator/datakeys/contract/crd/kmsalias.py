@@ -5,7 +5,7 @@ Zone: no secrets, no I/O. Source: AWS KMS API, CreateAlias and UpdateAlias.
 
 from typing import Any
 
-from datakeys.contract.arn import ALIAS_NAME_PATTERN, KEY_ID_PATTERN, MAX_ALIAS_LENGTH, RESERVED_ALIAS_PREFIX
+from datakeys.contract.arn import ALIAS_NAME_PATTERN, MAX_ALIAS_LENGTH, RESERVED_ALIAS_PREFIX
 from datakeys.contract.crd import schema
 
 
@@ -47,7 +47,7 @@ def _spec() -> schema.Schema:
                 pattern=f"^{ALIAS_NAME_PATTERN}$",
             ),
             "targetKeyRef": schema.key_reference("The key by the name of its KmsKey in this namespace."),
-            "targetKeyId": schema.string("The key by its key id.", pattern=f"^{KEY_ID_PATTERN}$"),
+            "targetKeyId": schema.key_or_arn("The key by its key id or key ARN."),
         },
         rules=[
             schema.immutable("aliasName"),

@@ -6,7 +6,6 @@ Zone: no secrets, no I/O. Source: AWS KMS API, CreateGrant.
 from enum import StrEnum
 from typing import Any
 
-from datakeys.contract.arn import KEY_ID_PATTERN
 from datakeys.contract.crd import schema
 
 MAX_CONSTRAINT_PAIRS = 8
@@ -92,7 +91,7 @@ def _spec() -> schema.Schema:
         "Who may do what with which key; immutable.",
         {
             "keyRef": schema.key_reference("The key by the name of its KmsKey in this namespace."),
-            "keyId": schema.string("The key by its key id.", pattern=f"^{KEY_ID_PATTERN}$"),
+            "keyId": schema.key_or_arn("The key by its key id or key ARN."),
             "granteePrincipal": _principal("Who gets the right."),
             "retiringPrincipal": _principal("Who may retire the grant."),
             "operations": {

@@ -32,7 +32,9 @@ def build_kmskey_crd() -> dict[str, Any]:
         short_names=["kmsk"],
         description=(
             "A KMS key. Its key material lives in the key service only. Deleting this object schedules the "
-            "key's deletion; applying it again within the pending window cancels that and gives the same key."
+            "key's deletion; applying it again within the pending window cancels that and gives the same "
+            "key. The spec is applied when it changes: what it gives is made so, what it gives no more is "
+            "the default again. What is changed by API calls in between stays, and shows in the status."
         ),
         spec=_spec(),
         status=_status(),
@@ -159,6 +161,19 @@ def _status() -> schema.Schema:
             "creationDate": schema.string("When the key was created.", format="date-time"),
             "deletionDate": schema.string(
                 "When the key material will be destroyed; only while deletion is pending.", format="date-time"
+            ),
+            "validTo": schema.string("When the imported key material expires.", format="date-time"),
+            "rotation": schema.obj(
+                "Automatic rotation as it is; only of keys that can rotate.",
+                {
+                    "enabled": schema.boolean("Whether it is on."),
+                    "periodDays": schema.integer(
+                        "Days between rotations.", MIN_ROTATION_PERIOD_DAYS, MAX_ROTATION_PERIOD_DAYS
+                    ),
+                    "nextRotationDate": schema.string(
+                        "When the key material is rotated next.", format="date-time"
+                    ),
+                },
             ),
             "observedGeneration": schema.observed_generation(),
             "conditions": schema.conditions(),

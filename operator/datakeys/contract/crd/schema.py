@@ -22,6 +22,9 @@ ANY_KEY_ID_PATTERN: Final = (
     f"^({KEY_ID_PATTERN}|{ALIAS_NAME_PATTERN}|{_ARN_PREFIX}(key/{KEY_ID_PATTERN}|{ALIAS_NAME_PATTERN}))$"
 )
 
+#: The two forms that name a key itself.
+KEY_OR_ARN_PATTERN: Final = f"^({_ARN_PREFIX}key/)?{KEY_ID_PATTERN}$"
+
 
 def string(description: str, **constraints: Any) -> Schema:  # noqa: ANN401 - a schema holds any JSON
     """Return the schema of a string."""
@@ -89,6 +92,11 @@ def object_name(description: str) -> Schema:
 def key_reference(description: str) -> Schema:
     """Return the schema of a reference to a KmsKey in the same namespace."""
     return obj(description, {"name": object_name("Name of a KmsKey in this namespace.")}, required=["name"])
+
+
+def key_or_arn(description: str) -> Schema:
+    """Return the schema of a KeyId of operations that take no alias: key id or key ARN."""
+    return string(description, minLength=1, maxLength=MAX_KEY_ID_LENGTH, pattern=KEY_OR_ARN_PATTERN)
 
 
 def any_key_id(description: str) -> Schema:

@@ -3,41 +3,73 @@
 Zone: no secrets, no I/O; clock and randomness are arguments.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from datakeys.contract import errors
 from datakeys.contract.conditions import REASON_RETRYING, Condition, format_time
-from datakeys.contract.errors import (
-    AccessDeniedError,
-    InvalidGrantTokenError,
-    InvalidKeyUsageError,
-    KeyDisabledError,
-    KeyStateError,
-    KmsError,
-    MissingAuthenticationTokenError,
-    NotFoundError,
-    UnrecognizedClientError,
-    ValidationError,
-)
+from datakeys.contract.errors import KeyStateError, KmsError
+from datakeys.contract.key_types import KeyState
 from datakeys.controller.decisions.backoff import backoff_seconds, is_quiet
 
-#: What a reader of the condition can do; the key service's own text comes first.
+_ITSELF: Final = "this continues by itself"
+_WAIT: Final = "Nothing is to be done here unless this lasts; then look at the key service's log"
+_VERSIONS: Final = "Controller and key service are of different versions: finish the upgrade; " + _ITSELF
+_TOKEN: Final = "See that the controller's ServiceAccount and token are as the chart makes them; " + _ITSELF
+
+#: What a reader of the condition can do; the key service's own text comes first. KMS error names as keys.
 ADVICE: Final = {
-    KeyDisabledError.code: "Set spec.enabled of the KmsKey to true; this continues by itself",
-    KeyStateError.code: "Apply the KmsKey again to cancel its deletion; this continues by itself",
-    NotFoundError.code: "Create the KmsKey or the KmsAlias; this continues by itself",
-    AccessDeniedError.code: "Allow it by a KmsGrant or the key policy, or name a key of this namespace",
-    InvalidGrantTokenError.code: "Make a new request with the grantToken of an existing KmsGrant",
-    InvalidKeyUsageError.code: "Make a new request with a KmsKey of keySpec SYMMETRIC_DEFAULT",
-    ValidationError.code: "Make a new request with a corrected spec",
+    errors.KeyDisabledError.code: f"Set spec.enabled of the KmsKey to true, or call EnableKey; {_ITSELF}",
+    errors.NotFoundError.code: f"Create the KmsKey or the KmsAlias; {_ITSELF}",
+    errors.AccessDeniedError.code: (
+        "Let the key policy of that key allow it, and RBAC of this namespace, or name a key of this namespace"
+    ),
+    errors.InvalidGrantTokenError.code: "Make a new request with the grantToken of an existing KmsGrant",
+    errors.InvalidKeyUsageError.code: (
+        "Make a new request with a KmsKey of keySpec SYMMETRIC_DEFAULT and origin AWS_KMS or EXTERNAL"
+    ),
+    errors.ValidationError.code: "Correct the spec; if it is immutable, make a new object",
+    errors.SerializationError.code: _VERSIONS,
+    errors.UnknownOperationError.code: _VERSIONS,
+    errors.UnsupportedOperationError.code: "Take this setting out of the spec: this key can't have it",
+    errors.MalformedPolicyDocumentError.code: "Correct spec.policy",
+    errors.TagError.code: "Correct spec.tags",
+    errors.LimitExceededError.code: "Delete what isn't needed any more, then change this object",
+    errors.ConflictError.code: "Change the object again when the other change is over",
+    errors.AlreadyExistsError.code: "Take another name, or delete what has it",
+    errors.InvalidAliasNameError.code: "Make a new object with another aliasName",
+    errors.InvalidArnError.code: "Correct the ARN; if the spec is immutable, make a new object",
+    errors.InvalidGrantIdError.code: "Delete this object and apply it again",
+    errors.ThrottlingError.code: f"Slow down, or wait; {_ITSELF}",
+    errors.DependencyTimeoutError.code: _WAIT,
+    errors.KeyUnavailableError.code: _WAIT,
+    errors.InternalError.code: _WAIT,
+    errors.UnrecognizedClientError.code: _TOKEN,
+    errors.MissingAuthenticationTokenError.code: _TOKEN,
+    errors.IncompleteSignatureError.code: _TOKEN,
+    errors.InvalidSignatureError.code: _TOKEN,
+    errors.ExpiredTokenError.code: _TOKEN,
 }
+#: KMSInvalidStateException has one name for many states; the key service's text tells them apart.
+STATE_ADVICE: Final = {
+    "is pending deletion": (
+        "Call CancelKeyDeletion and EnableKey, or delete the KmsKey and apply it again; " + _ITSELF
+    ),
+    "is pending import": (
+        f"Import its key material with GetParametersForImport and ImportKeyMaterial; {_ITSELF}"
+    ),
+    "is unavailable": f"Connect its custom key store; {_ITSELF}",
+}
+_OTHER_STATE: Final = f"Look at status.keyState of the KmsKey; {_ITSELF} once the key is {KeyState.ENABLED}"
 
 #: Errors that can be over in a moment, though nobody would call them retryable: a key service replica that
 #: hasn't yet seen a new key.
-_SETTLING: Final = frozenset({NotFoundError.code})
-#: Errors of the controller's own identity: no change of a custom resource can end them, but time can.
-_OWN_IDENTITY: Final = frozenset({UnrecognizedClientError.code, MissingAuthenticationTokenError.code})
+_SETTLING: Final = frozenset({errors.NotFoundError.code})
+#: Errors of the controller's own identity or version: no change of a custom resource can end them, but time
+#: can.
+_OWN_TROUBLE: Final = frozenset(code for code, advice in ADVICE.items() if advice in (_TOKEN, _VERSIONS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +98,25 @@ class FollowUp:
 
 def describe_kms_error(error: KmsError) -> FailedAttempt:
     """Return how an answer of the key service is treated."""
-    advice = ADVICE.get(error.code)
+    advice = _find_advice(error)
     text = error.message or error.code
     return FailedAttempt(
         code=error.code,
         message=f"{text.rstrip('.')}. {advice}" if advice else text,
-        retryable=error.retryable or error.code in _OWN_IDENTITY,
+        retryable=error.retryable or error.code in _OWN_TROUBLE,
         settling=error.code in _SETTLING,
     )
+
+
+def choose_failure(failures: Sequence[FailedAttempt]) -> FailedAttempt:
+    """Return which of several failures to report: one that is tried again, as then all are."""
+    return next((failed for failed in failures if failed.retryable), failures[0])
+
+
+def _find_advice(error: KmsError) -> str | None:
+    if error.code != KeyStateError.code:
+        return ADVICE.get(error.code)
+    return next((advice for text, advice in STATE_ADVICE.items() if text in error.message), _OTHER_STATE)
 
 
 def decide_follow_up(

@@ -34,24 +34,26 @@ def changes_outcome(old: KeyFacts | None, new: KeyFacts) -> bool:
 
 
 def waits_for_key(request: RequestView, key: KeyFacts) -> bool:
-    """Return whether a request names this key; an alias may lead to any key."""
+    """Return whether a request of any namespace names this key; an alias may lead to any of its account."""
+    same_account = request.key.namespace == key.key.namespace
     if request.key_ref is not None:
-        return request.key_ref == key.key.name and request.key.namespace == key.key.namespace
-    if request.key_id in (key.key_id, key.arn):
+        return same_account and request.key_ref == key.key.name
+    if request.key_id == key.arn or (same_account and request.key_id == key.key_id):
         return True
-    return find_alias_name(request) is not None
+    alias = find_alias(request)
+    return alias is not None and alias[0] == key.key.namespace
 
 
-def find_alias_name(request: RequestView) -> str | None:
-    """Return the alias name that a request's KeyId gives, or None."""
+def find_alias(request: RequestView) -> tuple[str, str] | None:
+    """Return account and alias name that a request's KeyId gives, or None."""
     key_id = request.key_id or ""
     if key_id.startswith(_ALIAS_PREFIX):
-        return key_id
+        return request.key.namespace, key_id
     try:
         arn = Arn.parse(key_id)
     except ValueError:
         return None
-    return arn.name if arn.kind is ResourceKind.ALIAS else None
+    return (arn.account, arn.name) if arn.kind is ResourceKind.ALIAS else None
 
 
 def alias_name_of(body: Mapping[str, Any]) -> str:

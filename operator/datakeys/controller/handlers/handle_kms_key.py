@@ -1,26 +1,48 @@
-"""Reconciles one KmsKey with the key service. Zone: no secrets: key material never comes here."""
+"""Reconciles one KmsKey with the key service. Zone: no secrets: key material never comes here.
+
+The spec is applied when the object changes, and only then: what is done by calls of the key service's API in
+between stays, and shows in the status.
+"""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import kopf
 
-from datakeys.contract.errors import KmsError
+from datakeys.contract.conditions import CONDITION_SYNCED
+from datakeys.contract.errors import KeyStateError, KmsError
 from datakeys.contract.key_types import KeyState
-from datakeys.controller.decisions.kms_key import (
+from datakeys.controller.decisions.failure import (
+    FailedAttempt,
+    FollowUp,
+    choose_failure,
+    decide_follow_up,
+    describe_kms_error,
+)
+from datakeys.controller.decisions.key_calls import (
+    ActualKey,
     KeyCall,
-    build_create_key_parameters,
-    build_key_status,
-    decide_key_call,
-    is_revived,
-    pending_window_days,
+    Spec,
+    decide_key_calls,
+    manages,
     state_after,
 )
+from datakeys.controller.decisions.key_status import APPLIED, ObservedKey, build_key_status, diff_status
+from datakeys.controller.decisions.kms_key import (
+    build_create_key_parameters,
+    is_applied,
+    is_revived,
+    pending_window_days,
+)
+from datakeys.controller.decisions.request_view import ObjectKey
+from datakeys.controller.handlers.observe_kms_key import fetch_observed, record_state_change
 from datakeys.controller.handlers.outcomes import delay_deletion, end_with_error
-from datakeys.controller.keyservice_client import KeyMetadata, KeyServiceClient
+from datakeys.controller.keyservice_answers import KeyMetadata
+from datakeys.controller.keyservice_client import KeyServiceClient
 from datakeys.controller.kube.events import EventReason, EventRecorder, Subject
 
 _LOG = logging.getLogger(__name__)
@@ -28,37 +50,56 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KmsKeyHandler:
-    """Makes, switches and schedules the deletion of keys."""
+    """Makes keys, changes them and schedules their deletion.
+
+    Attributes:
+        look_soon: Asks for a look at a key whose spec needs nothing.
+    """
 
     keyservice: KeyServiceClient
     recorder: EventRecorder
+    look_soon: Callable[[ObjectKey], None]
 
-    async def apply(self, body: Mapping[str, Any], patch: kopf.Patch, retry: int) -> None:
-        """Bring the key into the wanted state; the same object always gets the same key."""
+    async def apply(
+        self, body: Mapping[str, Any], patch: kopf.Patch, retry: int, former: Spec | None = None
+    ) -> None:
+        """Bring the key into the wanted state; the same object always gets the same key.
+
+        Args:
+            body: The KmsKey.
+            patch: Where the status goes.
+            retry: How many attempts kopf has counted before this one.
+            former: The spec that was applied before, if any.
+
+        Raises:
+            kopf.TemporaryError: It is to be tried again.
+        """
         metadata, spec, status = body["metadata"], body["spec"], body.get("status") or {}
         account, name = metadata["namespace"], metadata["name"]
+        if is_applied(body):
+            self.look_soon(ObjectKey(account, name))
+            return
         try:
             key = await self.keyservice.create_key(account, name, build_create_key_parameters(spec))
-            call = decide_key_call(key.state, enabled=bool(spec.get("enabled", True)))
-            if call is KeyCall.ENABLE:
-                await self.keyservice.enable_key(account, key.key_id)
-            elif call is KeyCall.DISABLE:
-                await self.keyservice.disable_key(account, key.key_id)
         except KmsError as error:
             if end_with_error(body, patch.status, error, retry=retry):
                 self._record(body, EventReason.FAILED, error.message or error.code)
             return
-        state = state_after(key.state, call)
+        observed, failures = await self._apply_settings(account, key, spec, former or {})
+        ending = _decide_ending(failures, retry)
         wanted = build_key_status(
-            key,
-            state,
-            spec=spec,
+            observed,
             conditions=status.get("conditions") or [],
+            synced=ending.condition,
             generation=metadata.get("generation", 1),
             now=datetime.now(UTC),
         )
-        patch.status.update({name: value for name, value in wanted.items() if status.get(name) != value})
-        self._record_changes(body, key, state)
+        patch.status.update(diff_status(status, wanted))
+        self._record_changes(body, observed.metadata)
+        if ending.delay_seconds is not None:
+            raise kopf.TemporaryError(choose_failure(failures).code, delay=ending.delay_seconds)
+        if failures:
+            self._record(body, EventReason.FAILED, failures[0].message)
 
     async def schedule_deletion(self, body: Mapping[str, Any], retry: int) -> None:
         """Schedule the key's deletion and let the object go at once: the key service does the waiting."""
@@ -68,6 +109,9 @@ class KmsKeyHandler:
             return
         try:
             await self.keyservice.schedule_key_deletion(account, key_id, days)
+        except KeyStateError as error:
+            self._record(body, EventReason.DELETION_SCHEDULED, f"{error.message} Its date stays as it is")
+            return
         except KmsError as error:
             delay_deletion(error, retry=retry)
             self._record(
@@ -82,24 +126,82 @@ class KmsKeyHandler:
             f"Key {key_id} will be destroyed in {days} days; apply the KmsKey again to cancel that",
         )
 
-    def _record_changes(self, body: Mapping[str, Any], key: KeyMetadata, state: str) -> None:
-        status = body.get("status") or {}
-        created_at = datetime.fromisoformat(body["metadata"]["creationTimestamp"])
+    async def _apply_settings(
+        self, account: str, key: KeyMetadata, spec: Spec, former: Spec
+    ) -> tuple[ObservedKey, list[FailedAttempt]]:
+        """Make the calls that are needed; one that fails doesn't hold up the others."""
+        failures: list[FailedAttempt] = []
+        actual, observed = await self._look(account, key, spec, former, failures)
+        done: list[KeyCall] = []
+        for call in decide_key_calls(account, spec, former, actual):
+            try:
+                await self.keyservice.change_key(account, key.key_id, call)
+            except KmsError as error:
+                failures.append(_describe(call.operation, error))
+            else:
+                done.append(call)
+        metadata = replace(key, state=state_after(key.state, done))
+        if done and observed.rotation is not None:
+            try:
+                return await fetch_observed(self.keyservice, account, metadata), failures
+            except KmsError:
+                pass  # what was there before is shown, until the key service tells about the change
+        return replace(observed, metadata=metadata), failures
+
+    async def _look(
+        self, account: str, key: KeyMetadata, spec: Spec, former: Spec, failures: list[FailedAttempt]
+    ) -> tuple[ActualKey, ObservedKey]:
+        """Return the key as it is; what can't be read is left out, and so isn't changed."""
+        actual, observed = ActualKey(key.state, key.description), ObservedKey(key)
+        try:
+            observed = await fetch_observed(self.keyservice, account, key)
+            if observed.rotation is not None:
+                rotation = observed.rotation
+                actual = replace(actual, rotation_days=(rotation.period_days or 0) if rotation.enabled else 0)
+            if manages(spec, former, "tags"):
+                actual = replace(actual, tags=await self.keyservice.fetch_tags(account, key.key_id))
+            if manages(spec, former, "policy"):
+                actual = replace(actual, policy=await self.keyservice.fetch_policy(account, key.key_id))
+        except KmsError as error:
+            failures.append(_describe("The key can't be compared with the spec", error))
+        return actual, observed
+
+    def _record_changes(self, body: Mapping[str, Any], key: KeyMetadata) -> None:
+        status, metadata = body.get("status") or {}, body["metadata"]
+        created_at = datetime.fromisoformat(metadata["creationTimestamp"])
         if is_revived(status, created_at, key.creation_date):
             self._record(body, EventReason.DELETION_CANCELLED, f"Key {key.key_id} is back; nothing was lost")
         elif not status.get("keyId"):
             self._record(body, EventReason.CREATED, f"Key {key.arn} is made")
-        old = status.get("keyState")
-        if old != state and state == KeyState.DISABLED:
-            self._record(body, EventReason.DISABLED, "The key can't be used")
-        elif old is not None and old != state and state == KeyState.ENABLED:
-            self._record(body, EventReason.ENABLED, "The key can be used")
+        if status.get("keyState") or key.state == KeyState.DISABLED:
+            record_state_change(self.recorder, _subject(body), status.get("keyState"), key.state)
 
     def _record(self, body: Mapping[str, Any], reason: EventReason, note: str) -> None:
-        metadata = body["metadata"]
-        subject = Subject("KmsKey", metadata["namespace"], metadata["name"], metadata["uid"])
+        subject = _subject(body)
         self.recorder.record(subject, reason, note)
         _LOG.info(
             "key changed",
             extra={"namespace": subject.namespace, "object": subject.name, "reason": reason.value},
         )
+
+
+def _subject(body: Mapping[str, Any]) -> Subject:
+    metadata = body["metadata"]
+    return Subject("KmsKey", metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+def _describe(operation: str, error: KmsError) -> FailedAttempt:
+    failed = describe_kms_error(error)
+    return replace(failed, message=f"{operation}: {failed.message}")
+
+
+def _decide_ending(failures: list[FailedAttempt], retry: int) -> FollowUp:
+    if not failures:
+        return FollowUp(APPLIED, None)
+    return decide_follow_up(
+        choose_failure(failures),
+        condition_type=CONDITION_SYNCED,
+        attempt=retry + 1,
+        now=datetime.now(UTC),
+        fraction=random.random(),  # noqa: S311 - jitter
+    )
