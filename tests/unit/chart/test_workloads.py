@@ -101,7 +101,7 @@ def test_settings_have_the_values_of_the_architecture(manifests: list[Manifest])
     assert controller["DATAKEYS_KEYSERVICE_URL"] == webhook["DATAKEYS_KEYSERVICE_URL"] == KEYSERVICE_URL
     assert webhook["DATAKEYS_LISTEN"] == keyservice["DATAKEYS_LISTEN"] == "0.0.0.0:8443"
     assert keyservice["DATAKEYS_CONTROLLER_SERVICE_ACCOUNT"] == "datakeys-controller"
-    assert keyservice["DATAKEYS_TOKEN_CACHE_SECONDS", "DATAKEYS_RATE_QUOTA_FACTOR"] == "10"
+    assert keyservice["DATAKEYS_TOKEN_CACHE_SECONDS"] == "10"
 
 
 def test_controller_has_a_short_lived_token_for_the_key_service(manifests: list[Manifest]) -> None:
