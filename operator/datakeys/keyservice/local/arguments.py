@@ -36,6 +36,7 @@ class Arguments:
         region: The only Region that is served, or None: every Region is, each with keys of its own.
         data_directory: None keeps everything in memory.
         credentials: None accepts every well-formed signature.
+        unsigned_allowed: Requests without a signature are accepted too.
     """
 
     listen: Address
@@ -43,6 +44,7 @@ class Arguments:
     region: str | None
     account: str
     credentials: Credentials | None
+    unsigned_allowed: bool = False
 
 
 def is_region(text: str) -> bool:
@@ -60,13 +62,17 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     given = parser.parse_args(arguments)
     if (given.access_key_id is None) != (given.secret_access_key_file is None):
         parser.error("--access-key-id and --secret-access-key-file belong together")
+    if given.access_key_id is not None and given.allow_unsigned:
+        parser.error("--allow-unsigned makes --access-key-id useless")
     credentials = None
     if given.access_key_id is not None:
         try:
             credentials = Credentials(given.access_key_id, _read_secret(given.secret_access_key_file))
         except (OSError, ValueError) as error:
             parser.error(f"--secret-access-key-file: {error}")
-    return Arguments(given.listen, given.data_dir, given.region, given.account, credentials)
+    return Arguments(
+        given.listen, given.data_dir, given.region, given.account, credentials, given.allow_unsigned
+    )
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -95,6 +101,7 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--account", type=_account, default=DEFAULT_ACCOUNT, help="12 digits (default: %(default)s)")
     add("--access-key-id", type=_access_key_id, metavar="ID", help="accept only this (default: any)")
     add("--secret-access-key-file", type=Path, metavar="FILE", help="holds its secret access key")
+    add("--allow-unsigned", action="store_true", help="accept requests without a signature, as of curl")
     return parser
 
 

@@ -31,6 +31,8 @@ class SignatureCallers:
         region: str,
         credentials: Credentials | None,
         clock: Callable[[], float],
+        *,
+        unsigned_allowed: bool = False,
     ) -> None:
         """Make one.
 
@@ -39,11 +41,13 @@ class SignatureCallers:
             region: What the credential scope must name.
             credentials: What must have signed; None accepts every well-formed signature, whatever its time.
             clock: Seconds since the epoch.
+            unsigned_allowed: A request may lack the Authorization header.
         """
         self._principal = principal
         self._region = region
         self._credentials = credentials
         self._clock = clock
+        self._unsigned_allowed = unsigned_allowed
 
     def identify(self, request: HttpRequest) -> Principal:
         """Return the principal of a signed request.
@@ -55,6 +59,9 @@ class SignatureCallers:
             InvalidSignatureError: Wrong scope, time or signature.
             AccessDeniedError: A header that only the cluster's controller may send.
         """
+        _refuse_extensions(request.headers)
+        if self._unsigned_allowed and b"authorization" not in request.headers:
+            return self._principal
         read_authorization(request.headers)
         signature = parse_signature(request.headers)
         check_scope(signature, self._region)
@@ -63,7 +70,6 @@ class SignatureCallers:
                 raise UnrecognizedClientError
             check_time(signature, self._clock())
             check_signature(request, signature, self._credentials.secret_access_key)
-        _refuse_extensions(request.headers)
         return self._principal
 
     async def authenticate(self, request: HttpRequest) -> Principal:

@@ -139,7 +139,13 @@ class Regions:
         root = Principal(
             PrincipalKind.ACCOUNT_ROOT, account, "", arn=Realm(name, _partition(name)).root_arn(account)
         )
-        return SignatureCallers(root, name, self._arguments.credentials, time.time)
+        return SignatureCallers(
+            root,
+            name,
+            self._arguments.credentials,
+            time.time,
+            unsigned_allowed=self._arguments.unsigned_allowed,
+        )
 
 
 def _partition(region: str) -> str:

@@ -147,7 +147,7 @@ class MemoryStore:
         return existing
 
     def _commit(self, *, puts: Sequence[Record] = (), drops: Sequence[Record] = ()) -> None:
-        """Make one write visible; a durable store writes it down before. Called with the index's lock held."""
+        """Make one write visible; a durable store writes it down before. Needs the index's lock."""
         for record in drops:
             self.index.drop(record)
         for record in puts:
