@@ -1,5 +1,6 @@
 """KmsKey, KmsAlias and KmsGrant against a key service in memory: calls, status, Events, retries."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,16 +8,20 @@ import kopf
 import pytest
 
 from controller_fakes import KEY_ARN, NAMESPACE, FakeRecorder, build_key_body
-from controller_key_service import CREATED_SECONDS, KEY_ID, FakeKeyManagement
+from controller_key_service import CREATED_SECONDS, KEY_ID, OFF, FakeKeyManagement
 from datakeys.contract.errors import (
     AlreadyExistsError,
     InternalError,
     InvalidGrantIdError,
+    KeyDisabledError,
     KeyStateError,
     KeyUnavailableError,
     KmsError,
     MalformedPolicyDocumentError,
     NotFoundError,
+    TagError,
+    UnsupportedOperationError,
+    ValidationError,
 )
 from datakeys.controller.decisions.backoff import QUIET_ATTEMPTS
 from datakeys.controller.decisions.keys import parse_key_facts
@@ -161,6 +166,133 @@ async def test_outage_is_tried_again_and_told_when_it_lasts(world: World) -> Non
         await world.key.apply(build_object("main", {}), patch, LOUD)
     assert conditions(patch) == [("False", "Retrying")]
     assert (first.value.delay or 0) < (later.value.delay or 0)
+
+
+SETTINGS = {
+    "enabled": True,
+    "description": "orders",
+    "tags": {"team": "shop"},
+    "policy": '{"Statement": []}',
+    "rotation": {"enabled": True, "periodDays": 90},
+}
+
+
+async def test_settings_are_applied_and_shown(world: World) -> None:
+    """An edited spec is applied by one call per setting that differs; the status shows the rotation."""
+    patch = kopf.Patch()
+    await world.key.apply(build_object("main", SETTINGS), patch, 0)
+    assert world.service.changes == [
+        "UpdateKeyDescription",
+        "PutKeyPolicy",
+        "TagResource",
+        "EnableKeyRotation",
+    ]
+    assert patch.status["rotation"] == {"enabled": True, "periodDays": 90, "nextRotationDate": CREATED}
+    assert conditions(patch) == [("True", "Enabled"), ("True", "Applied")]
+    again = kopf.Patch()
+    await world.key.apply(build_object("main", SETTINGS), again, 0)
+    assert len(world.service.changes) == 4
+
+
+async def test_settings_that_are_not_given_are_not_read(world: World) -> None:
+    """Tags and policy are looked at only if the spec has, or had, a word about them."""
+    await world.key.apply(build_object("main", {}), kopf.Patch(), 0)
+    assert world.service.reads == ["GetKeyRotationStatus"]
+    await world.key.apply(build_object("main", {}), kopf.Patch(), 0, {"tags": {"a": "b"}, "policy": "{}"})
+    assert set(world.service.reads[1:]) == {"GetKeyRotationStatus", "ListResourceTags", "GetKeyPolicy"}
+
+
+@pytest.mark.parametrize(
+    ("key_spec", "origin"),
+    [("RSA_2048", "AWS_KMS"), ("HMAC_256", "AWS_KMS"), ("SYMMETRIC_DEFAULT", "EXTERNAL")],
+)
+async def test_key_that_cannot_rotate_is_not_asked(world: World, key_spec: str, origin: str) -> None:
+    """Keys that can't rotate have no rotation in their status, and cause no refused call."""
+    world.service.set(key_spec=key_spec, origin=origin)
+    patch = kopf.Patch()
+    await world.key.apply(build_object("main", {"keySpec": key_spec, "origin": origin}), patch, 0)
+    assert world.service.reads == []
+    assert "rotation" not in patch.status
+    assert conditions(patch)[1] == ("True", "Applied")
+
+
+@pytest.mark.parametrize(
+    ("operation", "error", "word"),
+    [
+        ("PutKeyPolicy", MalformedPolicyDocumentError("bad"), "spec.policy"),
+        ("TagResource", TagError("bad"), "spec.tags"),
+        ("UpdateKeyDescription", ValidationError("bad"), "spec"),
+        ("EnableKeyRotation", UnsupportedOperationError("bad"), "spec"),
+        ("EnableKeyRotation", KeyDisabledError("off"), "spec.enabled"),
+    ],
+)
+async def test_refused_setting_is_told_and_holds_up_nothing(
+    world: World, operation: str, error: KmsError, word: str
+) -> None:
+    """Synced has KMS's error name, the operation and the next step; the other settings are applied."""
+    world.service.errors[operation] = error
+    patch = kopf.Patch()
+    await world.key.apply(build_object("main", {**SETTINGS, "enabled": False}), patch, 0)
+    assert len(world.service.changes) == 5
+    assert world.service.key.state == "Disabled"
+    ready, synced = patch.status["conditions"]
+    assert (ready["status"], ready["reason"]) == ("False", "Disabled")
+    assert (synced["type"], synced["status"], synced["reason"]) == ("Synced", "False", error.code)
+    assert synced["message"].startswith(f"{operation}: ")
+    assert word in synced["message"]
+    assert world.recorder.reasons[-1] == "Failed"
+
+
+async def test_outage_of_a_setting_is_tried_again(world: World) -> None:
+    """A retryable failure is retried: quietly at first, then with Retrying and the next time."""
+    world.service.errors["TagResource"] = KeyUnavailableError("down")
+    patch = kopf.Patch()
+    with pytest.raises(kopf.TemporaryError):
+        await world.key.apply(build_object("main", SETTINGS), patch, 0)
+    assert conditions(patch) == [("True", "Enabled")]
+    with pytest.raises(kopf.TemporaryError):
+        await world.key.apply(build_object("main", SETTINGS), patch, LOUD)
+    synced = patch.status["conditions"][1]
+    assert (synced["status"], synced["reason"]) == ("False", "Retrying")
+    assert re.search(r"Next attempt at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", synced["message"])
+    world.service.errors.clear()
+    await world.key.apply(build_object("main", SETTINGS, dict(patch.status)), patch, LOUD + 1)
+    assert conditions(patch)[1] == ("True", "Applied")
+    assert world.service.tags == {"team": "shop"}
+
+
+async def test_setting_that_cannot_be_read_is_tried_again_and_not_overwritten(world: World) -> None:
+    """Without knowing the tags, none are set; the key is still switched."""
+    world.service.errors["ListResourceTags"] = KeyUnavailableError("down")
+    with pytest.raises(kopf.TemporaryError):
+        await world.key.apply(build_object("main", {**SETTINGS, "enabled": False}), kopf.Patch(), 0)
+    assert "TagResource" not in world.service.changes
+    assert world.service.key.state == "Disabled"
+
+
+async def test_setting_that_was_taken_out_is_undone(world: World) -> None:
+    """What a former spec gave and the new one doesn't is the default again; the rest stays."""
+    await world.key.apply(build_object("main", SETTINGS), kopf.Patch(), 0)
+    world.service.tags["api"] = "1"
+    await world.key.apply(build_object("main", {}), kopf.Patch(), 0, SETTINGS)
+    assert world.service.tags == {"api": "1"}
+    assert world.service.rotation == OFF
+    assert world.service.key.description == ""
+    assert "arn:k8s:iam::shop:root" in world.service.policy
+
+
+async def test_restart_does_not_undo_what_was_done_by_calls(world: World) -> None:
+    """A key that was disabled by a call stays disabled until its KmsKey changes."""
+    first = kopf.Patch()
+    await world.key.apply(build_object("main", {"enabled": True}), first, 0)
+    world.service.set(state="Disabled")
+    status = {name: value for name, value in first.status.items() if value is not None}
+    await world.key.apply(build_object("main", {"enabled": True}, status), kopf.Patch(), 0)
+    assert world.service.key.state == "Disabled"
+    changed = build_object("main", {"enabled": True}, status)
+    changed["metadata"]["generation"] = 2
+    await world.key.apply(changed, kopf.Patch(), 0)
+    assert world.service.key.state == "Enabled"
 
 
 async def test_deleted_key_is_scheduled(world: World) -> None:
