@@ -18,6 +18,8 @@ LABEL_ENCRYPT: Final = b"datakeys.dev/v1/encrypt"
 LABEL_SEAL: Final = b"datakeys.dev/v1/seal"
 LABEL_RECORD_MAC: Final = b"datakeys.dev/v1/record-mac"
 LABEL_GRANT_TOKEN_MAC: Final = b"datakeys.dev/v1/grant-token-mac"
+LABEL_WRAPPING_KEY: Final = b"datakeys.dev/v1/wrapping-key"
+LABEL_IMPORT_FINGERPRINT: Final = b"datakeys.dev/v1/import-fingerprint"
 
 _COUNTER: Final = (1).to_bytes(4, "big")
 _LENGTH_BITS: Final = (DERIVED_KEY_BYTES * 8).to_bytes(4, "big")

@@ -19,11 +19,14 @@ from datakeys.keyservice.material.backing_key import (
 )
 from datakeys.keyservice.material.derive import (
     LABEL_GRANT_TOKEN_MAC,
+    LABEL_IMPORT_FINGERPRINT,
     LABEL_RECORD_MAC,
     LABEL_SEAL,
+    LABEL_WRAPPING_KEY,
     RandomSource,
     derive_key,
 )
+from datakeys.keyservice.material.import_wrapping import WrappingKey
 
 ROOT_KEY_BYTES: Final = 32
 MAC_BYTES: Final = 32
@@ -61,6 +64,33 @@ class RootKey:
             return BackingKey(cipher.decrypt(sealed.iv, sealed.wrapped, binding.to_aad()))
         except InvalidTag:
             raise IntegrityError("sealed key material doesn't belong to its record") from None
+
+    def seal_wrapping_key(self, key: WrappingKey, aad: bytes, random: RandomSource) -> bytes:
+        """Return nonce (16 bytes), IV (12) and the sealed private key; ``aad`` binds it (AES-256-GCM)."""
+        nonce, iv = random(SEAL_NONCE_BYTES), random(IV_BYTES)
+        cipher = AESGCM(derive_key(self._secret, LABEL_WRAPPING_KEY, nonce))
+        return nonce + iv + cipher.encrypt(iv, key.reveal(), aad)
+
+    def unseal_wrapping_key(self, sealed: bytes, aad: bytes) -> WrappingKey:
+        """Return what `seal_wrapping_key` sealed.
+
+        Raises:
+            IntegrityError: Another root key, another ``aad``, or edited bytes.
+        """
+        nonce, iv = sealed[:SEAL_NONCE_BYTES], sealed[SEAL_NONCE_BYTES : SEAL_NONCE_BYTES + IV_BYTES]
+        cipher = AESGCM(derive_key(self._secret, LABEL_WRAPPING_KEY, nonce))
+        try:
+            return WrappingKey(cipher.decrypt(iv, sealed[SEAL_NONCE_BYTES + IV_BYTES :], aad))
+        except (InvalidTag, ValueError):
+            raise IntegrityError("not a wrapping key of this service") from None
+
+    def fingerprint_import(self, key_id: str, key: BackingKey) -> str:
+        """Return 64 hex characters that tell imported material of a KMS key apart from any other.
+
+        It is an HMAC under a key that only the root key gives, so it is no way to test guesses.
+        """
+        fingerprint_key = derive_key(self._secret, LABEL_IMPORT_FINGERPRINT, key_id.encode())
+        return hmac.digest(fingerprint_key, key.reveal(), "sha256").hex()
 
     def mac_record(self, message: bytes) -> bytes:
         """Return the 32-byte HMAC-SHA-256 of a stored record."""

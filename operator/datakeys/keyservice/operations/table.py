@@ -6,7 +6,15 @@ Zone: no secrets.
 from dataclasses import dataclass
 from typing import Final
 
-from datakeys.keyservice.operations import aliases, grants, key_deletion, rotation, switch_key, tags
+from datakeys.keyservice.operations import (
+    aliases,
+    grants,
+    import_material,
+    key_deletion,
+    rotation,
+    switch_key,
+    tags,
+)
 from datakeys.keyservice.operations.call import Operation, Wait
 from datakeys.keyservice.operations.create_key import create_key
 from datakeys.keyservice.operations.decrypt import decrypt
@@ -67,6 +75,9 @@ VERBS: Final = {
         Verb("GetKeyRotationStatus", rotation.get_key_rotation_status, blocks=False),
         Verb("ListKeyRotations", list_key_rotations, blocks=False),
         Verb("RotateKeyOnDemand", rotation.rotate_key_on_demand, blocks=True),
+        Verb("DeleteImportedKeyMaterial", import_material.delete_imported_key_material, blocks=True),
+        Verb("GetParametersForImport", import_material.get_parameters_for_import, blocks=True),
+        Verb("ImportKeyMaterial", import_material.import_key_material, blocks=True),
         Verb("RevokeGrant", grants.revoke_grant, blocks=True),
         Verb("ScheduleKeyDeletion", key_deletion.schedule_key_deletion, blocks=True),
         Verb("UpdateAlias", aliases.update_alias, blocks=True),

@@ -13,6 +13,8 @@ from typing import Any, Final
 from datakeys.contract.errors import SerializationError, ValidationError
 
 _SHOWN_CHARACTERS: Final = 128
+#: In seconds; also keeps out infinity and what isn't a number.
+_MAX_TIMESTAMP: Final = 1e12
 _TYPES: Final = {str: "string", int: "integer", bool: "boolean", list: "list", dict: "map"}
 
 
@@ -119,6 +121,19 @@ class Members:
         elif value > maximum:
             self._fail(name, value, f"have value less than or equal to {maximum}")
         return value
+
+    def timestamp(self, name: str) -> float | None:
+        """Return an optional time in seconds since the epoch.
+
+        Raises:
+            SerializationError: It isn't a number, or far out of bounds.
+        """
+        value = self._raw.get(name)
+        if value is None:
+            return None
+        if type(value) not in (int, float) or not abs(value) <= _MAX_TIMESTAMP:
+            raise SerializationError(f"Member {name} must be a timestamp")
+        return float(value)
 
     def boolean(self, name: str) -> bool:
         """Return an optional boolean; false if absent.

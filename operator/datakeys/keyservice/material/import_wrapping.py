@@ -1,0 +1,106 @@
+"""Wrap and unwrap key material that comes from outside.
+
+Zone: key material. The private wrapping key never shows its bytes: not in repr, not by pickling.
+Source: AWS KMS API, GetParametersForImport; RFC 8017, section 7.1 (RSAES-OAEP, MGF1 with the same hash, no
+label); RFC 5649 (AES key wrap with padding); RSA_AES_KEY_WRAP as PKCS #11 defines CKM_RSA_AES_KEY_WRAP: an
+AES-256 key under RSAES-OAEP, then the material under that key.
+"""
+
+from enum import StrEnum
+from typing import Final, NoReturn, Self
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap_with_padding
+
+from datakeys.contract.errors import IncorrectKeyMaterialError, InvalidCiphertextError
+from datakeys.keyservice.material.backing_key import BACKING_KEY_BYTES, BackingKey
+
+_AES_KEY_BYTES: Final = 32
+_PUBLIC_EXPONENT: Final = 65537
+
+
+class WrappingKeySpec(StrEnum):
+    """The RSA key pair that material is wrapped under; the number is its size in bits."""
+
+    RSA_2048 = "RSA_2048"
+    RSA_3072 = "RSA_3072"
+    RSA_4096 = "RSA_4096"
+
+
+class WrappingAlgorithm(StrEnum):
+    """How material is wrapped. New members go to the end: import tokens hold the place."""
+
+    RSAES_OAEP_SHA_1 = "RSAES_OAEP_SHA_1"
+    RSAES_OAEP_SHA_256 = "RSAES_OAEP_SHA_256"
+    RSA_AES_KEY_WRAP_SHA_1 = "RSA_AES_KEY_WRAP_SHA_1"
+    RSA_AES_KEY_WRAP_SHA_256 = "RSA_AES_KEY_WRAP_SHA_256"
+
+
+_SHA_1: Final = frozenset({WrappingAlgorithm.RSAES_OAEP_SHA_1, WrappingAlgorithm.RSA_AES_KEY_WRAP_SHA_1})
+_TWO_STEPS: Final = frozenset(
+    {WrappingAlgorithm.RSA_AES_KEY_WRAP_SHA_1, WrappingAlgorithm.RSA_AES_KEY_WRAP_SHA_256}
+)
+
+
+class WrappingKey:
+    """The private half of a wrapping key, PKCS #8 in DER."""
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = bytes(secret)
+
+    @classmethod
+    def generate(cls, spec: WrappingKeySpec) -> tuple[Self, bytes]:
+        """Return a new private key and its public half, SubjectPublicKeyInfo in DER. May take seconds."""
+        private = rsa.generate_private_key(_PUBLIC_EXPONENT, int(spec.removeprefix("RSA_")))
+        secret = private.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        public = private.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return cls(secret), public
+
+    def unwrap(self, algorithm: WrappingAlgorithm, wrapped: bytes) -> BackingKey:
+        """Return the wrapped material.
+
+        Raises:
+            InvalidCiphertextError: It isn't wrapped under this key with this algorithm.
+            IncorrectKeyMaterialError: The material hasn't 32 bytes.
+        """
+        material = self._unwrap(algorithm, wrapped)
+        if len(material) != BACKING_KEY_BYTES:
+            raise IncorrectKeyMaterialError(f"The key material must have {BACKING_KEY_BYTES} bytes.")
+        return BackingKey(material)
+
+    def reveal(self) -> bytes:
+        """Return the DER bytes. Only this package calls it."""
+        return self._secret
+
+    def _unwrap(self, algorithm: WrappingAlgorithm, wrapped: bytes) -> bytes:
+        private = serialization.load_der_private_key(
+            self._secret, password=None, unsafe_skip_rsa_key_validation=True
+        )
+        if not isinstance(private, rsa.RSAPrivateKey):
+            raise TypeError("a wrapping key is an RSA key")
+        digest = hashes.SHA1() if algorithm in _SHA_1 else hashes.SHA256()  # noqa: S303 - RFC 8017 allows it
+        oaep = padding.OAEP(padding.MGF1(digest), digest, label=None)
+        size = private.key_size // 8 if algorithm in _TWO_STEPS else len(wrapped)
+        try:
+            first = private.decrypt(wrapped[:size], oaep)
+            if algorithm not in _TWO_STEPS:
+                return first
+            if len(first) != _AES_KEY_BYTES:
+                raise InvalidCiphertextError
+            return aes_key_unwrap_with_padding(first, wrapped[size:])
+        except (ValueError, InvalidUnwrap, UnsupportedAlgorithm):
+            raise InvalidCiphertextError from None
+
+    def __repr__(self) -> str:
+        return "WrappingKey(hidden)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a wrapping key can't be pickled or copied")
