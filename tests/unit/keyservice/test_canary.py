@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 from canary import build_needles, scan_bytes
 from datakeys.keyservice.operations.table import VERBS
 from keyservice_rig import DispatchRig, b64, bound
+from material_rig import build_import
 
+#: Material of a customer.
+IMPORTED = b"IMPORTED-CANARY-0123456789abcdef"
 ACCOUNT = {"x_datakeys_account": "team-a"}
 
 
@@ -73,10 +77,27 @@ async def walk(rig: DispatchRig) -> list[tuple[str, bytes]]:
     await control("TagResource", KeyId=arn, Tags=[{"TagKey": "a", "TagValue": "b"}])
     await control("ListResourceTags", KeyId=arn)
     await control("UntagResource", KeyId=arn, TagKeys=["a"])
+    await control("EnableKeyRotation", KeyId=arn)
+    await control("GetKeyRotationStatus", KeyId=arn)
+    await control("DisableKeyRotation", KeyId=arn)
+    await control("RotateKeyOnDemand", KeyId=arn)
+    await control("ListKeyRotations", KeyId=arn, IncludeKeyMaterial="ALL_KEY_MATERIAL")
+    await walk_import(control)
     await control("RevokeGrant", KeyId=arn, GrantId=grant["GrantId"])
     for operation in ("DisableKey", "EnableKey", "ScheduleKeyDeletion", "CancelKeyDeletion"):
         await control(operation, KeyId=arn)
     return answers
+
+
+async def walk_import(control: Callable[..., Awaitable[dict[str, Any]]]) -> None:
+    """Import material, badly and well, and delete it."""
+    arn = (await control("CreateKey", Origin="EXTERNAL"))["KeyMetadata"]["Arn"]
+    wrapping = {"WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048"}
+    parameters = await control("GetParametersForImport", KeyId=arn, **wrapping)
+    for material in (IMPORTED[:16], IMPORTED, IMPORTED[::-1]):
+        await control("ImportKeyMaterial", **build_import(arn, parameters, material))
+    await control("ListKeyRotations", KeyId=arn, IncludeKeyMaterial="ALL_KEY_MATERIAL")
+    await control("DeleteImportedKeyMaterial", KeyId=arn)
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -104,7 +125,7 @@ async def test_nothing_leaks(
     quiet = b"\n".join(body for name, body in answers if name not in ("GenerateDataKey", "Decrypt"))
     shown_ids = set(re.findall(rb'"(?:GrantId|KeyMaterialId|CurrentKeyMaterialId)": "([0-9a-f]{64})"', quiet))
     given = [value for value in recorder.given if value.hex().encode() not in shown_ids]
-    secrets = [rig.rig.root_secret, *(value for value in given if len(value) == 32)]
+    secrets = [rig.rig.root_secret, IMPORTED, *(value for value in given if len(value) == 32)]
     assert len(secrets) >= 3
     for secret in secrets:
         needles = build_needles(secret)
