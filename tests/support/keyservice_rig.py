@@ -94,7 +94,7 @@ class Rig:
         self.service = Service(
             Realm(REGION), self.store, self.root_key, self.keyring, self.clock, self.random
         )
-        self.store.index.listeners.append(self.service.changes.listen(self.store.find_key))
+        self.service.changes.follow(self.store.index)
         self.last: Call | None = None
 
     def call(

@@ -162,8 +162,9 @@ async def _act(
     ]
     operator = asyncio.create_task(run_operator(connection, handlers, stop), name="kopf")
     try:
-        await asyncio.wait({operator, *background}, return_when=asyncio.FIRST_COMPLETED)
-        await operator
+        done, _ = await asyncio.wait({operator, *background}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()  # raises: without any of them the operator isn't right any more
     finally:
         for task in (operator, *background):
             task.cancel()

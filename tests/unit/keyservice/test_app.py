@@ -94,15 +94,17 @@ def get(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def call(settings: Settings, cluster: Cluster, operation: str) -> dict[str, Any]:
+def call(
+    settings: Settings, cluster: Cluster, operation: str, prefix: str = "TrentService", body: str = "{}"
+) -> dict[str, Any]:
     """Call an operation as the controller, verifying the certificate against the published bundle."""
     bundle = cluster.objects["configmaps", "datakeys-trust-bundle"]["data"]["ca.crt"]
     context = ssl.create_default_context(cadata=bundle)
     token = cluster.issuer.token("datakey-system", "datakeys-controller")
     head = (
-        f"POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: TrentService.{operation}\r\n"
-        f"Authorization: Bearer {token}\r\nX-Datakeys-Account: team-a\r\nContent-Length: 2\r\n"
-        "Connection: close\r\n\r\n{}"
+        f"POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: {prefix}.{operation}\r\n"
+        f"Authorization: Bearer {token}\r\nX-Datakeys-Account: team-a\r\nContent-Length: {len(body)}\r\n"
+        f"Connection: close\r\n\r\n{body}"
     )
     name = "datakeys-keyservice.datakey-system.svc"
     with (
@@ -145,6 +147,26 @@ async def test_life_of_a_process(
     assert await asyncio.wait_for(running, 10) is True
     audit = [json.loads(line) for line in capfd.readouterr().out.splitlines() if "kms.audit" in line]
     assert [record["eventName"] for record in audit] == ["CreateKey"]
+
+
+async def test_stop_ends_the_waiting_for_changes(settings: Settings, cluster: Cluster) -> None:
+    """A caller who waits 30 seconds for a change is answered when the process is told to end."""
+    app = App(settings, cluster)
+    running = asyncio.ensure_future(app.run())
+    await wait_ready(settings)
+
+    async def watch(cursor: str) -> dict[str, Any]:
+        body = json.dumps({"Cursor": cursor})
+        return await asyncio.to_thread(call, settings, cluster, "WatchKeys", "DatakeysController", body)
+
+    first = await watch("")
+    waiting = asyncio.ensure_future(watch(first["Cursor"]))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    app._stopping.set()
+    answer = await asyncio.wait_for(waiting, 3)
+    assert (answer["Keys"], answer["Resync"]) == ([], False)
+    assert await asyncio.wait_for(running, 10) is True
 
 
 async def test_start_waits_for_the_cluster(settings: Settings, cluster: Cluster) -> None:

@@ -181,6 +181,27 @@ async def test_every_management_call_is_told(
     assert answer["Keys"] == [{"Account": "team-a", "ObjectName": "main", "KeyId": key_id}]
 
 
+async def test_alias_that_leads_to_a_key_is_told(dispatch_rig: DispatchRig, controller: str) -> None:
+    """A new, a moved and a deleted alias are changes of the keys that they lead to."""
+    keys = []
+    for name in ("one", "two"):
+        headers = {**ACCOUNT, "x_datakeys_object_name": name}
+        _, created, _ = await dispatch_rig.send("CreateKey", {}, controller, **headers)
+        keys.append(created["KeyMetadata"]["KeyId"])
+    cursor = (await watch(dispatch_rig, controller))["Cursor"]
+    for operation, target, told in (
+        ("CreateAlias", keys[0], "one"),
+        ("UpdateAlias", keys[1], "two"),
+        ("DeleteAlias", None, "two"),
+    ):
+        body = {"AliasName": "alias/a"} | ({"TargetKeyId": target} if target else {})
+        status, _, _ = await dispatch_rig.send(operation, body, controller, **ACCOUNT)
+        assert status == 200
+        answer = await watch(dispatch_rig, controller, cursor)
+        assert [key["ObjectName"] for key in answer["Keys"]] == [told]
+        cursor = answer["Cursor"]
+
+
 async def test_many_waiters_take_no_thread(dispatch_rig: DispatchRig, controller: str) -> None:
     """A hundred waiting readers run in the event loop, and all are answered when the service ends."""
     cursor = (await watch(dispatch_rig, controller))["Cursor"]

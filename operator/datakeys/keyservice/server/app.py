@@ -124,8 +124,8 @@ class App:
             Realm(settings.cluster_name), store, root_key, keyring, time.time, os.urandom, self._changes
         )
         schedule = ScheduledTask(store, self._executor, time.time, build_chores(service))
-        index = store.cache.index
-        index.listeners += [keyring.forget, schedule.wake, self._changes.listen(index.find_key)]
+        store.cache.index.listeners += [keyring.forget, schedule.wake]
+        self._changes.follow(store.cache.index)
         self._watcher = watcher = Watcher(self._secrets, store.cache, time.monotonic)
         watcher.start()
         await asyncio.get_running_loop().run_in_executor(self._executor, watcher.synced.wait)

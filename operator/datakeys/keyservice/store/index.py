@@ -25,6 +25,8 @@ class RecordIndex:
         self._key_counts: dict[str, int] = {}
         #: Called with the key id after a key's record changed or went; must not block.
         self.listeners: list[Callable[[str], None]] = []
+        #: Called with the key id after an alias of the key was made, pointed to it or went; must not block.
+        self.alias_listeners: list[Callable[[str], None]] = []
 
     def find_key(self, key_id: str) -> KeyRecord | None:
         """Return a key, or None.
@@ -82,6 +84,7 @@ class RecordIndex:
                 self._put_key(record)
             elif isinstance(record, AliasRecord):
                 self._aliases[record.account] = {**self._aliases.get(record.account, {}), record.name: record}
+                self._notify(record.key_id, self.alias_listeners)
             else:
                 grants = self._grants.get(record.key_id, {})
                 self._grants[record.key_id] = {**grants, record.grant_id: record}
@@ -95,6 +98,7 @@ class RecordIndex:
                 aliases = {**self._aliases.get(record.account, {})}
                 aliases.pop(record.name, None)
                 self._aliases[record.account] = aliases
+                self._notify(record.key_id, self.alias_listeners)
             else:
                 grants = {**self._grants.get(record.key_id, {})}
                 grants.pop(record.grant_id, None)
@@ -121,7 +125,7 @@ class RecordIndex:
         self._broken_keys.discard(record.key_id)
         if record.object_name:
             self._by_object[record.account, record.object_name] = record.key_id
-        self._notify(record.key_id)
+        self._notify(record.key_id, self.listeners)
 
     def _drop_key(self, record: KeyRecord) -> None:
         if self._keys.pop(record.key_id, None) is None:
@@ -130,8 +134,8 @@ class RecordIndex:
         self._key_counts[record.account] = self.count_keys(record.account) - 1
         if self._by_object.get((record.account, record.object_name)) == record.key_id:
             del self._by_object[record.account, record.object_name]
-        self._notify(record.key_id)
+        self._notify(record.key_id, self.listeners)
 
-    def _notify(self, key_id: str) -> None:
-        for listener in self.listeners:
+    def _notify(self, key_id: str, listeners: Sequence[Callable[[str], None]]) -> None:
+        for listener in listeners:
             listener(key_id)

@@ -8,11 +8,11 @@ know, or that has forgotten changes since, says so: the reader then looks at eve
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from datakeys.contract.errors import IntegrityError
+from datakeys.keyservice.store.index import RecordIndex
 from datakeys.keyservice.store.records import KeyRecord
 
 #: Changed keys that are remembered; a reader who is further behind looks at every key.
@@ -65,17 +65,18 @@ class KeyChanges:
     _loop: asyncio.AbstractEventLoop | None = None
     _closed: bool = False
 
-    def listen(self, find_key: Callable[[str], KeyRecord | None]) -> Callable[[str], None]:
-        """Return a listener for an index of records."""
+    def follow(self, index: RecordIndex) -> None:
+        """Count every change of an index's keys; one of an alias counts for the key that it leads to."""
 
         def on_change(key_id: str) -> None:
             try:
-                record = find_key(key_id)
+                record = index.find_key(key_id)
             except IntegrityError:
                 record = None
             self.note(key_id, record)
 
-        return on_change
+        index.listeners.append(on_change)
+        index.alias_listeners.append(on_change)
 
     def note(self, key_id: str, record: KeyRecord | None) -> None:
         """Count a change; ``record`` is None if the key is gone."""
