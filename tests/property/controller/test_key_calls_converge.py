@@ -1,4 +1,4 @@
-"""Whatever a KmsKey says, says no more and never said: the calls bring the key there, and then there are none."""
+"""Whatever a KmsKey says, says no more and never said: the calls bring the key there and then end."""
 
 from typing import Any
 
