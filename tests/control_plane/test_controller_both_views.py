@@ -1,5 +1,7 @@
 """A key has two views, its KmsKey and the key service's API: what is done in one shows in the other."""
 
+import base64
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from kubernetes import client
 from controller_rig import Process, Rig, eventually, running_rig
 from controller_wire import RefusedError, Wire
 from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Objects, fresh_objects
+from material_rig import wrap
 
 #: The bound that the documentation gives for a change to show in the other view.
 SOON = 10.0
@@ -128,6 +131,51 @@ def test_rotation_by_call_shows(objects: Objects, wire: Wire) -> None:
     assert eventually(
         lambda: status_of(objects)["currentKeyMaterialId"] != before["currentKeyMaterialId"], SOON
     )
+
+
+def import_material(wire: Wire, key_id: str, material: bytes, **members: Any) -> None:
+    """Import key material as a customer does."""
+    algorithm = "RSAES_OAEP_SHA_256"
+    parameters = wire.call(
+        "GetParametersForImport", KeyId=key_id, WrappingAlgorithm=algorithm, WrappingKeySpec="RSA_2048"
+    )
+    wrapped = wrap(base64.b64decode(parameters["PublicKey"]), algorithm, material)
+    wire.call(
+        "ImportKeyMaterial",
+        KeyId=key_id,
+        ImportToken=parameters["ImportToken"],
+        EncryptedKeyMaterial=base64.b64encode(wrapped).decode(),
+        **members,
+    )
+
+
+def test_import_heals_and_expiry_shows(objects: Objects, wire: Wire) -> None:
+    """A request waits for the import of the material; when the material expires, the KmsKey says so."""
+    objects.create_key(origin="EXTERNAL")
+    objects.wait_condition(KEYS, "main", "False", "PendingImport")
+    objects.create_request("first")
+    objects.wait_condition(REQUESTS, "first", "False", "KMSInvalidStateException")
+    key_id, material = status_of(objects)["keyId"], os.urandom(32)
+    import_material(wire, key_id, material, ValidTo=time.time() + 8)
+    objects.wait_ready("first", seconds=SOON)
+    objects.wait_condition(KEYS, "main", "True", "Enabled", seconds=SOON)
+    assert status_of(objects)["validTo"]
+    objects.wait_condition(KEYS, "main", "False", "PendingImport", seconds=30)
+    objects.create_request("second")
+    objects.wait_condition(REQUESTS, "second", "False", "KMSInvalidStateException")
+    import_material(wire, key_id, material, ExpirationModel="KEY_MATERIAL_DOES_NOT_EXPIRE")
+    objects.wait_ready("second", seconds=SOON)
+    assert eventually(lambda: "validTo" not in status_of(objects), SOON)
+
+
+def test_alias_that_is_moved_by_call_heals(objects: Objects, wire: Wire) -> None:
+    """An alias that was never a KmsAlias: CreateAlias lets a request go on that found none."""
+    objects.create_key()
+    objects.wait_ready("main", plural=KEYS)
+    objects.create_request("orders", keyId="alias/by-call")
+    objects.wait_condition(REQUESTS, "orders", "False", "NotFoundException")
+    wire.call("CreateAlias", AliasName="alias/by-call", TargetKeyId=status_of(objects)["keyId"])
+    objects.wait_ready("orders", seconds=SOON)
 
 
 def test_refused_edit_is_told_and_the_key_goes_on(objects: Objects, wire: Wire) -> None:
