@@ -98,7 +98,7 @@ def parse_key_id(text: str, *, region: str, account: str, partition: str = PARTI
     try:
         arn = Arn.parse(text)
     except ValueError:
-        raise NotFoundError(f"Invalid keyId '{text}'") from None
+        raise NotFoundError(f"Invalid keyId {text}") from None
     if (arn.partition, arn.region) != (partition, region):
-        raise NotFoundError(f"Invalid keyId '{text}'")
+        raise NotFoundError(f"Invalid keyId {text}")
     return arn

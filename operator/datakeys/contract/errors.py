@@ -81,6 +81,12 @@ class AccessDeniedError(RequestError):
     code = "AccessDeniedException"
 
 
+class NotAuthorizedError(RequestError):
+    """The name belongs to AWS: nobody may use it, whatever the policies say. AWS sends no text with it."""
+
+    code = "NotAuthorizedException"
+
+
 class NotFoundError(RequestError):
     """No such key or alias in the caller's account."""
 

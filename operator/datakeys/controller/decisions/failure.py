@@ -40,6 +40,7 @@ ADVICE: Final = {
     errors.ConflictError.code: "Change the object again when the other change is over",
     errors.AlreadyExistsError.code: "Take another name, or delete what has it",
     errors.InvalidAliasNameError.code: "Make a new object with another aliasName",
+    errors.NotAuthorizedError.code: "Make a new object whose aliasName doesn't begin with alias/aws/",
     errors.InvalidArnError.code: "Correct the ARN; if the spec is immutable, make a new object",
     errors.InvalidGrantIdError.code: "Delete this object and apply it again",
     errors.ThrottlingError.code: f"Slow down, or wait; {_ITSELF}",

@@ -14,9 +14,10 @@ from datakeys.contract.arn import (
     RESERVED_ALIAS_PREFIX,
 )
 from datakeys.contract.errors import (
-    InvalidAliasNameError,
+    AlreadyExistsError,
     KeyStateError,
     LimitExceededError,
+    NotAuthorizedError,
     NotFoundError,
     ValidationError,
 )
@@ -42,7 +43,7 @@ def create_alias(service: Service, call: Call) -> dict[str, Any]:
 
     Raises:
         ValidationError: A constraint is broken, or TargetKeyId is an alias.
-        InvalidAliasNameError: The name is reserved.
+        NotAuthorizedError: The name is reserved.
         NotFoundError: No such key.
         AccessDeniedError: Not allowed.
         KeyStateError: The key is pending deletion.
@@ -54,7 +55,11 @@ def create_alias(service: Service, call: Call) -> dict[str, Any]:
     _require_own(call, record)
     _check_quota(service.store.list_aliases(call.account), record)
     now = service.clock()
-    service.store.create_alias(AliasRecord(call.account, name, record.key_id, now, now))
+    try:
+        service.store.create_alias(AliasRecord(call.account, name, record.key_id, now, now))
+    except AlreadyExistsError:
+        arn = service.realm.alias_arn(call.account, name)
+        raise AlreadyExistsError(f"An alias with the name {arn} already exists") from None
     return {}
 
 
@@ -100,7 +105,10 @@ def delete_alias(service: Service, call: Call) -> dict[str, Any]:
     alias = service.store.find_alias(call.account, name)
     if alias is not None:
         call.audit.key_arn = service.key_arn(call.account, alias.key_id)
-    service.store.delete_alias(call.account, name)
+    try:
+        service.store.delete_alias(call.account, name)
+    except NotFoundError:
+        raise _not_found(service, call, name) from None
     return {}
 
 
@@ -140,23 +148,26 @@ def _read(call: Call, *, with_target: bool) -> tuple[str, str]:
     name = members.required_string("AliasName", maximum=MAX_ALIAS_LENGTH, pattern=_MODEL_PATTERN)
     target = read_key_id(members, "TargetKeyId") if with_target else ""
     members.finish()
-    if not name.startswith("alias/") or name == "alias/" or ":" in name:
-        raise ValidationError(
-            "Invalid identifier: an alias must start with the prefix alias/ and may hold only letters, "
-            "digits, slashes, underscores and dashes."
-        )
     if name.startswith(RESERVED_ALIAS_PREFIX):
-        raise InvalidAliasNameError(f"The alias prefix {RESERVED_ALIAS_PREFIX} is reserved.")
+        raise NotAuthorizedError
+    if not name.startswith("alias/") or name == "alias/":
+        raise ValidationError("Invalid identifier")
+    if ":" in name:
+        raise ValidationError(f"{name} contains invalid characters for an alias")
     if target.startswith("alias/") or ":alias/" in target:
-        raise ValidationError("Aliases must refer to keys, not to aliases.")
+        raise ValidationError("Aliases must refer to keys. Not aliases")
     return name, target
 
 
 def _find_alias(service: Service, call: Call, name: str) -> AliasRecord:
     alias = service.store.find_alias(call.account, name)
     if alias is None:
-        raise NotFoundError(f"Alias {service.realm.alias_arn(call.account, name)} is not found.")
+        raise _not_found(service, call, name)
     return alias
+
+
+def _not_found(service: Service, call: Call, name: str) -> NotFoundError:
+    return NotFoundError(f"Alias {service.realm.alias_arn(call.account, name)} is not found.")
 
 
 def _check_quota(aliases: Sequence[AliasRecord], record: KeyRecord) -> None:
