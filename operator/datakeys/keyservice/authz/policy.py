@@ -1,8 +1,10 @@
 """The policy chain: one access question in, one decision with its reason out.
 
 Zone: pure. The reason is for the audit record only; the caller gets one identical text for every denial.
-Source: docs/architecture.md, "Who may call what"; kms-semantics section 4.4. An explicit deny comes first and
-no grant can override it; then an allow; and nothing is allowed by default.
+Source: docs/architecture.md, "Who may call what"; kms-semantics section 4.4; docs/adr/0009. An explicit deny
+comes first and no grant can override it; then an allow; and nothing is allowed by default. What the key
+policy says comes as a verdict; what RBAC says is asked for by the caller of this chain, if nothing else has
+decided.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,8 @@ from datakeys.contract.encryption_context import (
     PAIR_SERVICE_ACCOUNT,
     RESERVED_PREFIX,
 )
+from datakeys.keyservice.authz.grant_rules import GrantFacts, GrantWish, is_within, meets_constraints
+from datakeys.keyservice.authz.key_policy import Verdict
 from datakeys.keyservice.authz.principal import Principal, PrincipalKind
 
 ACCESS_DENIED_MESSAGE: Final = "The caller is not authorized to perform this operation."
@@ -48,26 +52,44 @@ CONTROLLER_OPERATIONS: Final = frozenset(
         "CreateGrant",
         "ListGrants",
         "RevokeGrant",
+        "RetireGrant",
+        "GetKeyPolicy",
+        "PutKeyPolicy",
         "GenerateDataKeyWithoutPlaintext",
     }
 )
+#: What the controller may call for an account on a key of another one, if that key's policy lets the account.
+_CONTROLLER_ABROAD: Final = frozenset({"DescribeKey", "GenerateDataKeyWithoutPlaintext"})
 #: Operations that make ciphertext under the given context.
-ENCRYPTING_OPERATIONS: Final = frozenset({"GenerateDataKeyWithoutPlaintext", "GenerateDataKey", "Encrypt"})
+ENCRYPTING_OPERATIONS: Final = frozenset(
+    {
+        "GenerateDataKeyWithoutPlaintext",
+        "GenerateDataKey",
+        "GenerateDataKeyPairWithoutPlaintext",
+        "GenerateDataKeyPair",
+        "Encrypt",
+        "ReEncryptTo",
+    }
+)
+#: Operations that open ciphertext under the given context.
+DECRYPTING_OPERATIONS: Final = frozenset({"Decrypt", "ReEncryptFrom"})
 #: Operations whose context a grant's constraints bind.
-CONTEXT_OPERATIONS: Final = ENCRYPTING_OPERATIONS | {"Decrypt"}
+CONTEXT_OPERATIONS: Final = ENCRYPTING_OPERATIONS | DECRYPTING_OPERATIONS
+#: Operations on keys of other accounts. Source: kms-semantics section 4.4.
+CROSS_ACCOUNT_OPERATIONS: Final = CONTEXT_OPERATIONS | {
+    "Sign",
+    "Verify",
+    "GenerateMac",
+    "VerifyMac",
+    "GetPublicKey",
+    "DescribeKey",
+    "CreateGrant",
+    "ListGrants",
+    "RetireGrant",
+    "RevokeGrant",
+}
 
 _BINDING_PAIRS: Final = frozenset({PAIR_NAMESPACE, PAIR_REQUEST, PAIR_SERVICE_ACCOUNT})
-
-
-@dataclass(frozen=True, slots=True)
-class GrantFacts:
-    """What a grant says. At most one of the two constraints is set."""
-
-    grant_id: str
-    grantee: str
-    operations: frozenset[str]
-    context_equals: Mapping[str, str] | None = None
-    context_subset: Mapping[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -81,6 +103,8 @@ class AccessRequest:
         key_account: The account of the key, or None if the operation has no key.
         context: The encryption context; empty if the operation has none.
         grants: The key's grants.
+        verdict: What the key's policy says; None for the default policy, which needs no evaluation.
+        wish: What CreateGrant is to grant.
     """
 
     principal: Principal
@@ -89,20 +113,28 @@ class AccessRequest:
     key_account: str | None = None
     context: Mapping[str, str] = field(default_factory=dict)
     grants: Sequence[GrantFacts] = ()
+    verdict: Verdict | None = None
+    wish: GrantWish | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Allowed or not, and why."""
+    """Allowed or not, and why; with ``needs_rbac`` it is allowed if RBAC of the caller's account says so."""
 
     allowed: bool
     reason: str
+    needs_rbac: bool = False
 
 
 _NO_RULE: Final = Decision(allowed=False, reason="no rule allows it")
 _CONTROLLER: Final = Decision(allowed=True, reason="controller on its header's account")
 _ACCOUNT_ROOT: Final = Decision(allowed=True, reason="root of the key's account")
+_ABROAD: Final = Decision(allowed=True, reason="controller for an account that the key's policy allows")
 _BOUND_POD: Final = Decision(allowed=True, reason="pod that the ciphertext is bound to")
+_BY_POLICY: Final = Decision(allowed=True, reason="key policy")
+_ASK_RBAC: Final = Decision(allowed=False, reason="RBAC", needs_rbac=True)
+_EXPLICIT_DENY: Final = Decision(allowed=False, reason="explicit deny of the key policy")
+_ALLOWS: Final = frozenset({Verdict.PRINCIPAL, Verdict.ACCOUNT})
 
 
 def reserved_pairs(context: Mapping[str, str]) -> set[str]:
@@ -144,7 +176,7 @@ def deny_forged_binding(request: AccessRequest) -> Decision | None:
 
 def deny_foreign_binding(request: AccessRequest) -> Decision | None:
     """Refuse bound ciphertext to all but a pod whose token matches the binding; grants can't override it."""
-    if request.operation != "Decrypt" or not reserved_pairs(request.context):
+    if request.operation not in DECRYPTING_OPERATIONS or not reserved_pairs(request.context):
         return None
     if request.principal.kind is not PrincipalKind.POD:
         return Decision(allowed=False, reason="bound ciphertext from another than a pod")
@@ -155,15 +187,29 @@ def deny_foreign_binding(request: AccessRequest) -> Decision | None:
     return None
 
 
+def deny_by_key_policy(request: AccessRequest) -> Decision | None:
+    """Refuse what the key policy denies; the controller manages its account's keys all the same."""
+    if request.verdict is not Verdict.DENY:
+        return None
+    manages = (
+        request.principal.kind is PrincipalKind.CONTROLLER
+        and request.key_account == request.account
+        and request.operation != "GenerateDataKeyWithoutPlaintext"
+    )
+    return None if manages else _EXPLICIT_DENY
+
+
 def decide_controller(request: AccessRequest) -> Decision | None:
     """Allow the controller its operations on its account; it has no right by grants."""
     if request.principal.kind is not PrincipalKind.CONTROLLER:
         return None
     if request.operation not in CONTROLLER_OPERATIONS:
         return Decision(allowed=False, reason="not an operation of the controller")
-    if request.key_account not in (None, request.account):
-        return Decision(allowed=False, reason="the key isn't in the header's account")
-    return _CONTROLLER
+    if request.key_account in (None, request.account):
+        return _CONTROLLER
+    if request.operation in _CONTROLLER_ABROAD and request.verdict in _ALLOWS:
+        return _ABROAD
+    return Decision(allowed=False, reason="the key isn't in the header's account")
 
 
 def decide_account_root(request: AccessRequest) -> Decision | None:
@@ -174,16 +220,17 @@ def decide_account_root(request: AccessRequest) -> Decision | None:
 
 
 def decide_pod(request: AccessRequest) -> Decision | None:
-    """Allow a pod to decrypt what is bound to it under a key of its own namespace."""
+    """Allow a pod to decrypt what is bound to it, under a key of its own namespace or one that allows it."""
     if request.principal.kind is not PrincipalKind.POD or request.operation != "Decrypt":
         return None
-    if request.key_account != request.principal.namespace or not _matches_binding(request):
+    if not _matches_binding(request):
         return None
-    return _BOUND_POD
+    own = request.key_account == request.principal.namespace
+    return _BOUND_POD if own or request.verdict in _ALLOWS else None
 
 
 def decide_grants(request: AccessRequest) -> Decision | None:
-    """Allow what a grant says: grantee, operation, constraints."""
+    """Allow what a grant says: grantee, operation, constraints; a further grant must stay within it."""
     if not request.grants:
         return None
     user_name = request.principal.user_name
@@ -197,6 +244,23 @@ def decide_grants(request: AccessRequest) -> Decision | None:
     return None
 
 
+def decide_key_policy(request: AccessRequest) -> Decision | None:
+    """Allow whom the key policy allows itself; ask RBAC where it leaves the decision to the account.
+
+    On a key of another account both must allow: the key's policy, and RBAC over there.
+    """
+    if request.key_account is None:
+        return _ASK_RBAC
+    abroad = request.key_account != request.account
+    if abroad and request.operation not in CROSS_ACCOUNT_OPERATIONS:
+        return Decision(allowed=False, reason="not an operation on keys of another account")
+    if request.verdict is None:
+        return None if abroad else _ASK_RBAC
+    if request.verdict is Verdict.PRINCIPAL and not abroad:
+        return _BY_POLICY
+    return _ASK_RBAC if request.verdict in _ALLOWS else None
+
+
 def _matches_binding(request: AccessRequest) -> bool:
     principal, context = request.principal, request.context
     return (
@@ -206,20 +270,18 @@ def _matches_binding(request: AccessRequest) -> bool:
 
 
 def _meets_constraints(grant: GrantFacts, request: AccessRequest) -> bool:
-    if request.operation not in CONTEXT_OPERATIONS:
-        return True
-    if grant.context_equals is not None:
-        return dict(request.context) == dict(grant.context_equals)
-    if grant.context_subset is not None:
-        return grant.context_subset.items() <= request.context.items()
-    return True
+    if request.operation == "CreateGrant":
+        return request.wish is not None and is_within(request.wish, grant)
+    return request.operation not in CONTEXT_OPERATIONS or meets_constraints(grant, request.context)
 
 
 _CHAIN: Final[tuple[Callable[[AccessRequest], Decision | None], ...]] = (
     deny_forged_binding,
     deny_foreign_binding,
+    deny_by_key_policy,
     decide_controller,
     decide_account_root,
     decide_pod,
     decide_grants,
+    decide_key_policy,
 )
