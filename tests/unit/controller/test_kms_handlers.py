@@ -131,7 +131,7 @@ async def test_changed_spec_switches_the_key(
     patch = kopf.Patch()
     body = build_object("main", {"enabled": enabled}, {"keyId": KEY_ID, "keyState": state})
     await world.key.apply(body, patch, 0)
-    assert world.service.calls[1:] == [("change_key", call, NAMESPACE, KEY_ID)]
+    assert world.service.calls == [("change_key", call, NAMESPACE, KEY_ID)]
     assert patch.status["keyState"] == reason
     assert world.recorder.reasons == [reason]
 
@@ -279,6 +279,27 @@ async def test_setting_that_was_taken_out_is_undone(world: World) -> None:
     assert world.service.rotation == OFF
     assert world.service.key.description == ""
     assert "arn:k8s:iam::shop:root" in world.service.policy
+
+
+async def test_wrong_policy_of_a_known_key_does_not_keep_it_enabled(world: World) -> None:
+    """An edit whose policy is none still disables the key: only that one setting is refused."""
+    world.service.errors["create_key"] = MalformedPolicyDocumentError("bad")
+    world.service.errors["PutKeyPolicy"] = MalformedPolicyDocumentError("bad")
+    body = build_object("main", {"enabled": False, "policy": "nonsense"}, {"keyId": KEY_ID})
+    patch = kopf.Patch()
+    await world.key.apply(body, patch, 0)
+    assert world.service.key.state == "Disabled"
+    assert conditions(patch) == [("False", "Disabled"), ("False", "MalformedPolicyDocumentException")]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_changed_spec_of_a_key_that_is_going_brings_it_back(world: World, gone: bool) -> None:
+    """A key that is pending deletion by a call is revived by CreateKey; a destroyed one is made anew."""
+    world.service.set(state="PendingDeletion")
+    if gone:
+        world.service.errors["DescribeKey"] = NotFoundError("gone")
+    await world.key.apply(build_object("main", {}, {"keyId": KEY_ID}), kopf.Patch(), 0)
+    assert world.service.calls[0] == ("create_key", NAMESPACE, "main")
 
 
 async def test_restart_does_not_undo_what_was_done_by_calls(world: World) -> None:

@@ -95,7 +95,7 @@ def build_default_policy(account: str) -> str:
     Source: kms-semantics section 4.3.
     """
     statement = {
-        "Sid": "Enable RBAC of the namespace",
+        "Sid": "Enable RBAC Permissions",
         "Effect": "Allow",
         "Principal": {"Kubernetes": f"arn:k8s:iam::{account}:root"},
         "Action": "kms:*",

@@ -14,7 +14,7 @@ from typing import Any
 import kopf
 
 from datakeys.contract.conditions import CONDITION_SYNCED
-from datakeys.contract.errors import KeyStateError, KmsError
+from datakeys.contract.errors import KeyStateError, KmsError, NotFoundError
 from datakeys.contract.key_types import KeyState
 from datakeys.controller.decisions.failure import (
     FailedAttempt,
@@ -80,7 +80,7 @@ class KmsKeyHandler:
             self.look_soon(ObjectKey(account, name))
             return
         try:
-            key = await self.keyservice.create_key(account, name, build_create_key_parameters(spec))
+            key = await self._find_or_create(account, name, spec, status.get("keyId"))
         except KmsError as error:
             if end_with_error(body, patch.status, error, retry=retry):
                 self._record(body, EventReason.FAILED, error.message or error.code)
@@ -125,6 +125,18 @@ class KmsKeyHandler:
             EventReason.DELETION_SCHEDULED,
             f"Key {key_id} will be destroyed in {days} days; apply the KmsKey again to cancel that",
         )
+
+    async def _find_or_create(self, account: str, name: str, spec: Spec, key_id: str | None) -> KeyMetadata:
+        """Return the object's key: made, revived, or found. A setting that is wrong fails only the first."""
+        if key_id:
+            try:
+                key = await self.keyservice.describe_key(account, key_id)
+            except NotFoundError:
+                pass
+            else:
+                if key.state != KeyState.PENDING_DELETION:
+                    return key
+        return await self.keyservice.create_key(account, name, build_create_key_parameters(spec))
 
     async def _apply_settings(
         self, account: str, key: KeyMetadata, spec: Spec, former: Spec
