@@ -132,4 +132,4 @@ def test_errors_have_their_names(service: Service, controller: Any) -> None:
     with pytest.raises(controller.exceptions.DisabledException):
         data_key(**dry)
     assert code_of(service.client("garbage").list_aliases) == "UnrecognizedClientException"
-    assert code_of(controller.rotate_key_on_demand, KeyId=arn) == "UnknownOperationException"
+    assert code_of(controller.derive_shared_secret, KeyId=arn, KeyAgreementAlgorithm="ECDH", PublicKey=b"k") == "UnknownOperationException"

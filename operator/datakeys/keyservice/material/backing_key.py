@@ -15,8 +15,8 @@ SEAL_FORMAT_V1: Final = 1
 SEAL_NONCE_BYTES: Final = 16
 IV_BYTES: Final = 12
 TAG_BYTES: Final = 16
-#: Format version, nonce, IV, wrapped key, tag.
-SEALED_BYTES: Final = 1 + SEAL_NONCE_BYTES + IV_BYTES + BACKING_KEY_BYTES + TAG_BYTES
+#: Format version, nonce, IV and tag; the wrapped key is between the IV and the tag.
+SEAL_OVERHEAD_BYTES: Final = 1 + SEAL_NONCE_BYTES + IV_BYTES + TAG_BYTES
 
 
 class BackingKey:
@@ -76,24 +76,24 @@ class SealBinding:
 
 @dataclass(frozen=True, slots=True)
 class SealedBackingKey:
-    """A backing key under the root key. Layout: version (1), nonce (16), IV (12), wrapped key, tag (48)."""
+    """Key material under the root key. Layout: version (1), nonce (16), IV (12), wrapped key, tag (16)."""
 
     nonce: bytes
     iv: bytes
     wrapped: bytes
 
     def to_bytes(self) -> bytes:
-        """Return the 77 bytes of format version 1."""
+        """Return format version 1: 77 bytes for a symmetric key, up to 2,500 for a private key."""
         return bytes([SEAL_FORMAT_V1]) + self.nonce + self.iv + self.wrapped
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Parse the 77 bytes of format version 1.
+        """Parse format version 1.
 
         Raises:
             IntegrityError: The length or the format version is wrong.
         """
-        if len(raw) != SEALED_BYTES or raw[0] != SEAL_FORMAT_V1:
+        if len(raw) <= SEAL_OVERHEAD_BYTES or raw[0] != SEAL_FORMAT_V1:
             raise IntegrityError("sealed key material has an unknown format")
         iv_start = 1 + SEAL_NONCE_BYTES
         wrapped_start = iv_start + IV_BYTES

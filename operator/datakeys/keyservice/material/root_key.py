@@ -4,12 +4,14 @@ Zone: key material. Nothing here says where the root key comes from; that is the
 """
 
 import hmac
-from typing import Final, NoReturn
+from collections.abc import Callable
+from typing import Final, NoReturn, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from datakeys.contract.errors import IntegrityError
+from datakeys.contract.key_types import KeySpec
 from datakeys.keyservice.material.backing_key import (
     IV_BYTES,
     SEAL_NONCE_BYTES,
@@ -26,7 +28,11 @@ from datakeys.keyservice.material.derive import (
     RandomSource,
     derive_key,
 )
-from datakeys.keyservice.material.import_wrapping import WrappingKey
+from datakeys.keyservice.material.import_wrapping import ImportedKey, WrappingKey
+from datakeys.keyservice.material.mac_key import MacKey
+from datakeys.keyservice.material.private_key import PrivateKey
+
+T = TypeVar("T")
 
 ROOT_KEY_BYTES: Final = 32
 MAC_BYTES: Final = 32
@@ -44,8 +50,10 @@ class RootKey:
         self._record_mac_key = derive_key(self._secret, LABEL_RECORD_MAC, b"")
         self._grant_token_mac_key = derive_key(self._secret, LABEL_GRANT_TOKEN_MAC, b"")
 
-    def seal(self, key: BackingKey, binding: SealBinding, random: RandomSource) -> SealedBackingKey:
-        """Wrap a backing key with AES-256-GCM under a key derived from the root key and a fresh nonce.
+    def seal(
+        self, key: BackingKey | PrivateKey | MacKey, binding: SealBinding, random: RandomSource
+    ) -> SealedBackingKey:
+        """Wrap key material with AES-256-GCM under a key derived from the root key and a fresh nonce.
 
         Source: NIST SP 800-38D (GCM, random 96-bit IV).
         """
@@ -59,10 +67,31 @@ class RootKey:
         Raises:
             IntegrityError: Another root key, another binding, or edited bytes.
         """
+        return self._unseal(sealed, binding, BackingKey)
+
+    def unseal_private_key(
+        self, sealed: SealedBackingKey, binding: SealBinding, key_spec: KeySpec
+    ) -> PrivateKey:
+        """Unwrap a private key.
+
+        Raises:
+            IntegrityError: Another root key, another binding, or edited bytes.
+        """
+        return self._unseal(sealed, binding, lambda der: PrivateKey.from_der(key_spec, der))
+
+    def unseal_mac_key(self, sealed: SealedBackingKey, binding: SealBinding, key_spec: KeySpec) -> MacKey:
+        """Unwrap an HMAC key.
+
+        Raises:
+            IntegrityError: Another root key, another binding, or edited bytes.
+        """
+        return self._unseal(sealed, binding, lambda secret: MacKey(key_spec, secret))
+
+    def _unseal(self, sealed: SealedBackingKey, binding: SealBinding, build: Callable[[bytes], T]) -> T:
         cipher = AESGCM(derive_key(self._secret, LABEL_SEAL, sealed.nonce))
         try:
-            return BackingKey(cipher.decrypt(sealed.iv, sealed.wrapped, binding.to_aad()))
-        except InvalidTag:
+            return build(cipher.decrypt(sealed.iv, sealed.wrapped, binding.to_aad()))
+        except (InvalidTag, ValueError):
             raise IntegrityError("sealed key material doesn't belong to its record") from None
 
     def seal_wrapping_key(self, key: WrappingKey, aad: bytes, random: RandomSource) -> bytes:
@@ -84,7 +113,7 @@ class RootKey:
         except (InvalidTag, ValueError):
             raise IntegrityError("not a wrapping key of this service") from None
 
-    def fingerprint_import(self, key_id: str, key: BackingKey) -> str:
+    def fingerprint_import(self, key_id: str, key: ImportedKey) -> str:
         """Return 64 hex characters that tell imported material of a KMS key apart from any other.
 
         It is an HMAC under a key that only the root key gives, so it is no way to test guesses.

@@ -16,7 +16,10 @@ from datakeys.contract.errors import (
 )
 from datakeys.contract.key_types import ALLOWED_USAGES, KeyOrigin, KeySpec, KeyState, KeyUsage
 from datakeys.keyservice.material.backing_key import BackingKey
+from datakeys.keyservice.material.derive import RandomSource
 from datakeys.keyservice.material.identifiers import new_key_id, new_material_id
+from datakeys.keyservice.material.mac_key import MAC_KEY_BYTES, MacKey
+from datakeys.keyservice.material.private_key import PrivateKey
 from datakeys.keyservice.operations.access import authorize
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.key_metadata import build_key_metadata
@@ -57,6 +60,12 @@ def create_key(service: Service, call: Call) -> dict[str, Any]:
     """
     request = _parse(call)
     authorize(call, NAME, service, None)
+    existing = _find_existing(service, call)
+    if existing is not None:
+        # Made before: no material for nothing, which for RSA takes up to seconds.
+        record = _adopt(service, existing, request)
+        call.audit.key_arn = service.key_arn(record.account, record.key_id)
+        return {"KeyMetadata": build_key_metadata(record, call.audit.key_arn)}
     if service.store.count_keys(call.account) >= MAX_KEYS_PER_ACCOUNT:
         raise LimitExceededError("The account has reached its quota of KMS keys.")
     new = _build_record(service, call, request)
@@ -106,6 +115,14 @@ def _decide_usage(spec: KeySpec, usage: str) -> KeyUsage:
     return KeyUsage(usage)
 
 
+def _find_existing(service: Service, call: Call) -> KeyRecord | None:
+    """Return the key of the same object, if memory has it and it isn't due for destruction."""
+    if not call.object_name:
+        return None
+    record = service.store.find_key_by_object(call.account, call.object_name)
+    return None if record is None or record.is_due(service.clock()) else record
+
+
 def _build_record(service: Service, call: Call, request: _Request) -> KeyRecord:
     now = service.clock()
     record = KeyRecord(
@@ -121,14 +138,21 @@ def _build_record(service: Service, call: Call, request: _Request) -> KeyRecord:
         custom_key_store_id=request.custom_key_store_id,
         tags=request.tags,
     )
-    if request.key_spec is not KeySpec.SYMMETRIC_DEFAULT or request.origin is not KeyOrigin.AWS_KMS:
-        # Asymmetric and HMAC keys are records without material until their operations exist.
+    if request.origin is not KeyOrigin.AWS_KMS:
         return record
     material_id = new_material_id(service.random)
-    backing_key = BackingKey.generate(service.random)
-    sealed = service.root_key.seal(backing_key, build_binding(record, material_id), service.random)
+    key = _generate(request.key_spec, service.random)
+    sealed = service.root_key.seal(key, build_binding(record, material_id), service.random)
     material = MaterialRecord(material_id, sealed.to_bytes(), now)
     return replace(record, current_material_id=material_id, materials=(material,))
+
+
+def _generate(key_spec: KeySpec, random: RandomSource) -> BackingKey | MacKey | PrivateKey:
+    if key_spec is KeySpec.SYMMETRIC_DEFAULT:
+        return BackingKey.generate(random)
+    if key_spec in MAC_KEY_BYTES:
+        return MacKey.generate(key_spec, random)
+    return PrivateKey.generate(key_spec)
 
 
 def _adopt(service: Service, record: KeyRecord, request: _Request) -> KeyRecord:

@@ -3,6 +3,7 @@
 Zone: no key material. Source: kms-semantics sections 1.1, 1.5 and 1.6.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,8 +23,9 @@ from datakeys.keyservice.operations.call import Call
 from datakeys.keyservice.operations.validation import Members
 from datakeys.keyservice.store.records import KeyRecord
 
+SYMMETRIC_DEFAULT: Final = "SYMMETRIC_DEFAULT"
 #: Source: AWS KMS API, shape EncryptionAlgorithmSpec.
-ENCRYPTION_ALGORITHMS: Final = ("SYMMETRIC_DEFAULT", "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE")
+ENCRYPTION_ALGORITHMS: Final = (SYMMETRIC_DEFAULT, "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE")
 
 _STORE_ORIGINS: Final = frozenset({KeyOrigin.AWS_CLOUDHSM, KeyOrigin.EXTERNAL_KEY_STORE})
 _DRY_RUN_TEXT: Final = "The request would have succeeded, but the DryRun option is set."
@@ -61,6 +63,14 @@ def finish(members: Members, call: Call, *, key_id: str, context: dict[str, str]
     return context_bytes
 
 
+def refuse_recipient(members: Members) -> None:
+    """Collect that a Recipient is given: the plaintext must not go to whom no enclave protects."""
+    if members.has("Recipient"):
+        members.fail(
+            "Value at 'recipient' failed to satisfy constraint: Member must be null: no enclaves here"
+        )
+
+
 def parse_data_key_request(call: Call) -> DataKeyRequest:
     """Read and check the members of a data key request.
 
@@ -75,10 +85,7 @@ def parse_data_key_request(call: Call) -> DataKeyRequest:
     context = members.string_map("EncryptionContext")
     tokens = read_grant_tokens(members)
     dry_run = members.boolean("DryRun")
-    if members.has("Recipient"):
-        members.fail(
-            "Value at 'recipient' failed to satisfy constraint: Member must be null: no enclaves here"
-        )
+    refuse_recipient(members)
     context_bytes = finish(members, call, key_id=key_id, context=context, dry_run=dry_run)
     if bool(spec) == (number is not None):
         raise ValidationError(_BOTH_OR_NEITHER)
@@ -103,6 +110,46 @@ def require_symmetric(call: Call, record: KeyRecord, algorithm: str = "SYMMETRIC
         )
     if record.origin in _STORE_ORIGINS:
         raise InvalidKeyUsageError(f"{call.audit.key_arn} is in a custom key store.")
+
+
+def require_algorithm(call: Call, record: KeyRecord, algorithm: str, fitting: Sequence[str]) -> None:
+    """Check that a key's usage, spec and origin can do an operation with an algorithm.
+
+    Args:
+        call: The call.
+        record: The key.
+        algorithm: The algorithm that is asked for.
+        fitting: The algorithms of this key for this operation; none if its usage is another.
+
+    Raises:
+        InvalidKeyUsageError: They can't.
+    """
+    if not fitting:
+        raise InvalidKeyUsageError(
+            f"{call.audit.key_arn} key usage is {record.key_usage} which is not valid for this operation."
+        )
+    if algorithm not in fitting:
+        raise InvalidKeyUsageError(
+            f"Algorithm {algorithm} is incompatible with key spec {record.key_spec} of {call.audit.key_arn}."
+        )
+    if record.origin in _STORE_ORIGINS:
+        raise InvalidKeyUsageError(f"{call.audit.key_arn} is in a custom key store.")
+
+
+def refuse_context(algorithm: str, context: Mapping[str, str]) -> None:
+    """Refuse an encryption context for an algorithm that can't authenticate one.
+
+    Raises:
+        ValidationError: There is one, and the algorithm is asymmetric.
+    """
+    if context and algorithm != SYMMETRIC_DEFAULT:
+        raise ValidationError(f"EncryptionContext is not supported with the algorithm {algorithm}.")
+
+
+def is_asymmetric(body: Mapping[str, object]) -> bool:
+    """Return whether a body of Encrypt, Decrypt or ReEncrypt asks for RSA, which takes milliseconds."""
+    names = ("EncryptionAlgorithm", "SourceEncryptionAlgorithm", "DestinationEncryptionAlgorithm")
+    return any(body.get(name) not in (None, SYMMETRIC_DEFAULT) for name in names)
 
 
 def stop_dry_run(*, dry_run: bool) -> None:

@@ -1,107 +1,59 @@
-"""Decrypt: the plaintext of a blob for whom the policy chain lets have it.
+"""Decrypt: the plaintext of a ciphertext for whom the policy chain lets have it.
 
-Zone: the plaintext goes into the answer and nowhere else. Source: kms-semantics section 3, with its order:
-validation, parse blob, resolve key, IncorrectKey, authorisation, state, usage, material, tag, DryRun. A
-caller without access never learns whether the tag was right.
+Zone: the plaintext goes into the answer and nowhere else. Source: kms-semantics section 3.
 """
 
 import base64
-from dataclasses import dataclass
 from typing import Any, Final
 
 from datakeys.contract.arn import MAX_KEY_ID_LENGTH
-from datakeys.contract.encrypted_data_key import MAX_CIPHERTEXT_BYTES
-from datakeys.contract.errors import (
-    AccessDeniedError,
-    IncorrectKeyError,
-    InvalidCiphertextError,
-    UnsupportedOperationError,
-)
-from datakeys.keyservice.authz.policy import ACCESS_DENIED_MESSAGE
-from datakeys.keyservice.material.ciphertext_blob import CiphertextBlob, parse_blob
-from datakeys.keyservice.operations.access import (
-    authorize,
-    find_key,
-    find_record,
-    read_grant_tokens,
-    require_state,
-)
+from datakeys.contract.errors import UnsupportedOperationError
+from datakeys.keyservice.operations.access import read_grant_tokens
 from datakeys.keyservice.operations.call import Call, Service
+from datakeys.keyservice.operations.ciphertext_source import CiphertextSource, open_ciphertext, read_blob
 from datakeys.keyservice.operations.crypto_request import (
     ENCRYPTION_ALGORITHMS,
+    SYMMETRIC_DEFAULT,
     finish,
-    require_symmetric,
+    refuse_context,
     stop_dry_run,
 )
 from datakeys.keyservice.operations.validation import Members
-from datakeys.keyservice.store.records import KeyRecord
 
 NAME: Final = "Decrypt"
 
 
-@dataclass(slots=True)
-class _Request:
-    ciphertext_blob: bytes
-    key_id: str
-    context: dict[str, str]
-    context_bytes: bytes
-    grant_tokens: list[str]
-    algorithm: str
-    dry_run: bool
-
-
 def decrypt(service: Service, call: Call) -> dict[str, Any]:
-    """Answer Plaintext, KeyId (the key ARN), EncryptionAlgorithm and KeyMaterialId.
+    """Answer Plaintext, KeyId (the key ARN), EncryptionAlgorithm, and KeyMaterialId for a symmetric key.
 
     Raises:
         KmsError: Any error of the operation's list, in the order of kms-semantics section 3.
     """
-    request = _parse(call)
-    call.audit.ciphertext_blob = request.ciphertext_blob
-    blob = parse_blob(request.ciphertext_blob)
-    record = _find_key(service, call, request, blob)
-    call.audit.key_arn = service.key_arn(record.account, record.key_id)
-    authorize(call, NAME, service, record, context=request.context, grant_tokens=request.grant_tokens)
-    require_state(call, NAME, record)
-    require_symmetric(call, record, request.algorithm)
-    if record.find_material(blob.material_id) is None:
-        raise InvalidCiphertextError
-    key = service.keyring.open(record, blob.material_id)
-    plaintext = key.decrypt(blob, request.context_bytes)
-    stop_dry_run(dry_run=request.dry_run)
-    return {
-        "KeyId": call.audit.key_arn,
-        "Plaintext": base64.b64encode(plaintext).decode(),
-        "EncryptionAlgorithm": request.algorithm,
-        "KeyMaterialId": key.material_id,
+    source, tokens, dry_run = _parse(call)
+    call.audit.ciphertext_blob = source.blob
+    opened = open_ciphertext(service, call, NAME, source, grant_tokens=tokens)
+    stop_dry_run(dry_run=dry_run)
+    answer = {
+        "KeyId": opened.key_arn,
+        "Plaintext": base64.b64encode(opened.plaintext).decode(),
+        "EncryptionAlgorithm": source.algorithm,
     }
+    if opened.material_id:
+        answer["KeyMaterialId"] = opened.material_id
+    return answer
 
 
-def _parse(call: Call) -> _Request:
+def _parse(call: Call) -> tuple[CiphertextSource, list[str], bool]:
     members = Members(call.body)
+    dry_run = members.boolean("DryRun")
     key_id = members.string("KeyId", minimum=1, maximum=MAX_KEY_ID_LENGTH)
-    ciphertext_blob = members.blob("CiphertextBlob", maximum=MAX_CIPHERTEXT_BYTES)
+    blob = read_blob(members, "KeyId", dry_run=dry_run)
     context = members.string_map("EncryptionContext")
     tokens = read_grant_tokens(members)
-    algorithm = members.enum("EncryptionAlgorithm", ENCRYPTION_ALGORITHMS, "SYMMETRIC_DEFAULT")
-    dry_run = members.boolean("DryRun")
+    algorithm = members.enum("EncryptionAlgorithm", ENCRYPTION_ALGORITHMS, SYMMETRIC_DEFAULT)
     recipient = members.has("Recipient")
     context_bytes = finish(members, call, key_id=key_id, context=context, dry_run=dry_run)
+    refuse_context(algorithm, context)
     if recipient:
         raise UnsupportedOperationError("Recipient is not supported: there are no enclaves here.")
-    return _Request(ciphertext_blob, key_id, context, context_bytes, tokens, algorithm, dry_run)
-
-
-def _find_key(service: Service, call: Call, request: _Request, blob: CiphertextBlob) -> KeyRecord:
-    if request.key_id:
-        record = find_key(service, call, request.key_id)
-        if record.key_id != blob.key_id:
-            raise IncorrectKeyError(
-                "The key ID in the request does not identify a CMK that can perform this operation."
-            )
-        return record
-    unnamed = find_record(service, call, blob.key_id)
-    if unnamed is None:
-        call.audit.reason = "the ciphertext names no known key"
-        raise AccessDeniedError(ACCESS_DENIED_MESSAGE)
-    return unnamed
+    return CiphertextSource(blob, key_id, context, context_bytes, algorithm), tokens, dry_run

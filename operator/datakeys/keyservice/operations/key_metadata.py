@@ -29,12 +29,29 @@ _SIGNING: Final[dict[KeySpec, list[str]]] = {
     KeySpec.ECC_NIST_P384: ["ECDSA_SHA_384"],
     KeySpec.ECC_NIST_P521: ["ECDSA_SHA_512"],
     KeySpec.ECC_SECG_P256K1: ["ECDSA_SHA_256"],
-    KeySpec.ECC_NIST_EDWARDS25519: ["ED25519_SHA_512", "ED25519_PH_SHA_512"],
+    KeySpec.ECC_NIST_EDWARDS25519: ["ED25519_SHA_512"],
     KeySpec.ML_DSA_44: ["ML_DSA_SHAKE_256"],
     KeySpec.ML_DSA_65: ["ML_DSA_SHAKE_256"],
     KeySpec.ML_DSA_87: ["ML_DSA_SHAKE_256"],
     KeySpec.SM2: ["SM2DSA"],
 }
+
+
+def encryption_algorithms(record: KeyRecord) -> list[str]:
+    """Return the algorithms that a key encrypts with; none for a key of another usage."""
+    return _ENCRYPTION[record.key_spec] if record.key_usage is KeyUsage.ENCRYPT_DECRYPT else []
+
+
+def signing_algorithms(record: KeyRecord) -> list[str]:
+    """Return the algorithms that a key signs with; none for a key of another usage."""
+    return _SIGNING[record.key_spec] if record.key_usage is KeyUsage.SIGN_VERIFY else []
+
+
+def mac_algorithms(record: KeyRecord) -> list[str]:
+    """Return the algorithms that a key makes MACs with; none for a key of another usage."""
+    if record.key_usage is not KeyUsage.GENERATE_VERIFY_MAC:
+        return []
+    return [record.key_spec.replace("HMAC_", "HMAC_SHA_")]
 
 
 def build_key_metadata(record: KeyRecord, key_arn: str) -> dict[str, Any]:
@@ -53,7 +70,7 @@ def build_key_metadata(record: KeyRecord, key_arn: str) -> dict[str, Any]:
         "CustomerMasterKeySpec": record.key_spec,
         "KeySpec": record.key_spec,
         "MultiRegion": False,
-        **_build_algorithms(record),
+        **build_algorithms(record),
     }
     if record.state is KeyState.PENDING_DELETION and record.deletion_at is not None:
         metadata["DeletionDate"] = record.deletion_at
@@ -77,14 +94,15 @@ def _build_expiration(record: KeyRecord) -> dict[str, Any]:
     return {"ExpirationModel": "KEY_MATERIAL_EXPIRES", "ValidTo": min(dates)}
 
 
-def _build_algorithms(record: KeyRecord) -> dict[str, list[str]]:
+def build_algorithms(record: KeyRecord) -> dict[str, list[str]]:
+    """Return the member that lists a key's algorithms; its name depends on the usage."""
     match record.key_usage:
         case KeyUsage.ENCRYPT_DECRYPT:
             return {"EncryptionAlgorithms": _ENCRYPTION[record.key_spec]}
         case KeyUsage.SIGN_VERIFY:
             return {"SigningAlgorithms": _SIGNING[record.key_spec]}
         case KeyUsage.GENERATE_VERIFY_MAC:
-            return {"MacAlgorithms": [record.key_spec.replace("HMAC_", "HMAC_SHA_")]}
+            return {"MacAlgorithms": mac_algorithms(record)}
         case KeyUsage.KEY_AGREEMENT:
             return {"KeyAgreementAlgorithms": ["ECDH"]}
         case KeyUsage.ENCAPSULATE_DECAPSULATE:

@@ -4,14 +4,19 @@ Zone: key material, as opaque handles. A changed or swapped record is unsealed a
 again.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from datakeys.contract.errors import KeyStateError
 from datakeys.keyservice.material.backing_key import SealBinding, SealedBackingKey
 from datakeys.keyservice.material.encryption import EncryptionKey
+from datakeys.keyservice.material.mac_key import MacKey
+from datakeys.keyservice.material.private_key import PrivateKey
 from datakeys.keyservice.material.root_key import RootKey
 from datakeys.keyservice.store.records import KeyRecord
+
+T = TypeVar("T")
 
 
 def build_binding(record: KeyRecord, material_id: str) -> SealBinding:
@@ -24,7 +29,7 @@ def build_binding(record: KeyRecord, material_id: str) -> SealBinding:
 @dataclass(frozen=True, slots=True)
 class _Opened:
     record: KeyRecord
-    key: EncryptionKey
+    key: Any
 
 
 class Keyring:
@@ -35,7 +40,7 @@ class Keyring:
         self._opened: Final[dict[str, dict[str, _Opened]]] = {}
 
     def open(self, record: KeyRecord, material_id: str | None) -> EncryptionKey:
-        """Return the encryption key of a version of a key's material.
+        """Return the encryption key of a version of a symmetric key's material.
 
         Raises:
             KeyStateError: The key doesn't have this material (any more).
@@ -45,19 +50,55 @@ class Keyring:
         if of_key is not None and material_id is not None:
             opened = of_key.get(material_id)
             if opened is not None and opened.record is record:
-                return opened.key
-        return self._open(record, material_id)
+                key: EncryptionKey = opened.key
+                return key
+
+        def unseal(sealed: SealedBackingKey, binding: SealBinding) -> EncryptionKey:
+            return EncryptionKey(record.key_id, binding.material_id, self._root_key.unseal(sealed, binding))
+
+        return self._open(record, material_id, unseal)
+
+    def open_private_key(self, record: KeyRecord) -> PrivateKey:
+        """Return the private key of an asymmetric key.
+
+        Raises:
+            KeyStateError: The key doesn't have its material.
+            IntegrityError: The sealed material doesn't belong to this record.
+        """
+        unseal = self._root_key.unseal_private_key
+        return self._find(record, lambda sealed, binding: unseal(sealed, binding, record.key_spec))
+
+    def open_mac_key(self, record: KeyRecord) -> MacKey:
+        """Return the key of an HMAC key.
+
+        Raises:
+            KeyStateError: The key doesn't have its material.
+            IntegrityError: The sealed material doesn't belong to this record.
+        """
+        unseal = self._root_key.unseal_mac_key
+        return self._find(record, lambda sealed, binding: unseal(sealed, binding, record.key_spec))
 
     def forget(self, key_id: str) -> None:
         """Drop everything that was opened of a key."""
         self._opened.pop(key_id, None)
 
-    def _open(self, record: KeyRecord, material_id: str | None) -> EncryptionKey:
+    def _find(self, record: KeyRecord, unseal: Callable[[SealedBackingKey, SealBinding], T]) -> T:
+        material_id = record.current_material_id
+        opened = self._opened.get(record.key_id, {}).get(material_id or "")
+        if opened is not None and opened.record is record:
+            key: T = opened.key
+            return key
+        return self._open(record, material_id, unseal)
+
+    def _open(
+        self,
+        record: KeyRecord,
+        material_id: str | None,
+        unseal: Callable[[SealedBackingKey, SealBinding], T],
+    ) -> T:
         material = record.find_material(material_id)
-        if material is None or material_id is None:
+        if material is None or material_id is None or not material.sealed:
             raise KeyStateError("the key material isn't available")
-        binding = build_binding(record, material_id)
-        backing_key = self._root_key.unseal(SealedBackingKey.from_bytes(material.sealed), binding)
-        key = EncryptionKey(record.key_id, material_id, backing_key)
+        key = unseal(SealedBackingKey.from_bytes(material.sealed), build_binding(record, material_id))
         self._opened.setdefault(record.key_id, {})[material_id] = _Opened(record, key)
         return key

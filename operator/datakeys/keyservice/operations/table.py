@@ -3,29 +3,39 @@
 Zone: no secrets.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from datakeys.keyservice.operations import (
     aliases,
     grants,
     import_material,
     key_deletion,
+    macs,
     rotation,
+    signatures,
     switch_key,
     tags,
 )
 from datakeys.keyservice.operations.call import Operation, Wait
 from datakeys.keyservice.operations.create_key import create_key
+from datakeys.keyservice.operations.crypto_request import is_asymmetric
 from datakeys.keyservice.operations.decrypt import decrypt
 from datakeys.keyservice.operations.describe_key import describe_key
 from datakeys.keyservice.operations.encrypt import encrypt
 from datakeys.keyservice.operations.generate_data_key import generate_data_key
+from datakeys.keyservice.operations.generate_data_key_pair import (
+    generate_data_key_pair,
+    generate_data_key_pair_without_plaintext,
+)
 from datakeys.keyservice.operations.generate_data_key_without_plaintext import (
     generate_data_key_without_plaintext,
 )
+from datakeys.keyservice.operations.generate_random import generate_random
 from datakeys.keyservice.operations.list_key_rotations import list_key_rotations
 from datakeys.keyservice.operations.list_keys import list_keys
+from datakeys.keyservice.operations.re_encrypt import re_encrypt
 from datakeys.keyservice.operations.update_key_description import update_key_description
 from datakeys.keyservice.operations.watch_keys import wait_for_changes, watch_keys
 
@@ -40,12 +50,18 @@ class Verb:
         blocks: It may wait for the store, or computes for long: it never runs on the event loop.
         wait: What it waits for on the event loop before it runs. Such a verb is the controller's own: it
             belongs to no account.
+        slow: Whether a call with this body computes for long, where that depends on the body.
     """
 
     name: str
     run: Operation
     blocks: bool
     wait: Wait | None = None
+    slow: Callable[[Mapping[str, Any]], bool] | None = None
+
+    def leaves_loop(self, body: Mapping[str, Any]) -> bool:
+        """Return whether a call must not run on the event loop."""
+        return self.blocks or (self.slow is not None and self.slow(body))
 
 
 VERBS: Final = {
@@ -55,14 +71,23 @@ VERBS: Final = {
         Verb("CreateAlias", aliases.create_alias, blocks=True),
         Verb("CreateGrant", grants.create_grant, blocks=True),
         Verb("CreateKey", create_key, blocks=True),
-        Verb("Decrypt", decrypt, blocks=False),
+        Verb("Decrypt", decrypt, blocks=False, slow=is_asymmetric),
         Verb("DeleteAlias", aliases.delete_alias, blocks=True),
         Verb("DescribeKey", describe_key, blocks=False),
         Verb("DisableKey", switch_key.disable_key, blocks=True),
         Verb("EnableKey", switch_key.enable_key, blocks=True),
-        Verb("Encrypt", encrypt, blocks=False),
+        Verb("Encrypt", encrypt, blocks=False, slow=is_asymmetric),
         Verb("GenerateDataKey", generate_data_key, blocks=False),
         Verb("GenerateDataKeyWithoutPlaintext", generate_data_key_without_plaintext, blocks=False),
+        Verb("GenerateDataKeyPair", generate_data_key_pair, blocks=True),
+        Verb("GenerateDataKeyPairWithoutPlaintext", generate_data_key_pair_without_plaintext, blocks=True),
+        Verb("GenerateMac", macs.generate_mac, blocks=False),
+        Verb("GenerateRandom", generate_random, blocks=False),
+        Verb("GetPublicKey", signatures.get_public_key, blocks=True),
+        Verb("ReEncrypt", re_encrypt, blocks=False, slow=is_asymmetric),
+        Verb("Sign", signatures.sign, blocks=True),
+        Verb("Verify", signatures.verify, blocks=True),
+        Verb("VerifyMac", macs.verify_mac, blocks=False),
         Verb("ListAliases", aliases.list_aliases, blocks=False),
         Verb("ListKeys", list_keys, blocks=True),
         Verb("ListResourceTags", tags.list_resource_tags, blocks=False),

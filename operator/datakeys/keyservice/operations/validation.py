@@ -105,6 +105,16 @@ class Members:
             return default
         return str(value)
 
+    def required_enum(self, name: str, values: Sequence[str]) -> str:
+        """Return a required member of an enumeration; its absence is a collected failure.
+
+        Raises:
+            SerializationError: It isn't a string.
+        """
+        if not self.has(name):
+            self.fail_null(name)
+        return self.enum(name, values)
+
     def integer(self, name: str, *, minimum: int, maximum: int) -> int | None:
         """Return an optional integer.
 

@@ -87,7 +87,7 @@ class Dispatcher:
             return self._finish(exchange, None, error)
         if exchange.principal is None:
             return self._authenticate(exchange)
-        if exchange.verb.blocks:
+        if exchange.verb.leaves_loop(exchange.body):
             return self._run_in_executor(exchange)
         return self._run(exchange)
 
@@ -98,7 +98,7 @@ class Dispatcher:
             return self._finish(exchange, None, error)
         except Exception as failure:  # noqa: BLE001 - the process edge
             return self._finish(exchange, None, _log_failure("authenticate", exchange.request_id, failure))
-        if exchange.verb is not None and exchange.verb.blocks:
+        if exchange.verb is not None and exchange.verb.leaves_loop(exchange.body):
             return await self._run_in_executor(exchange)
         answer = self._run(exchange)
         return answer if isinstance(answer, HttpResponse) else await answer

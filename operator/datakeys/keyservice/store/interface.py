@@ -23,6 +23,9 @@ class KeyStore(Protocol):
             IntegrityError: The stored record fails authentication.
         """
 
+    def find_key_by_object(self, account: str, object_name: str) -> KeyRecord | None:
+        """Return the key that was made for an object, or None."""
+
     def find_alias(self, account: str, name: str) -> AliasRecord | None:
         """Return an alias, or None."""
 

@@ -43,6 +43,7 @@ class KubernetesStore:
         self._refreshed_at = float("-inf")
         index = self.cache.index
         self.find_key = index.find_key
+        self.find_key_by_object = index.find_key_by_object
         self.find_alias = index.find_alias
         self.find_grant = index.find_grant
         self.list_aliases = index.list_aliases

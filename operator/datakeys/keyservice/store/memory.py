@@ -26,6 +26,10 @@ class MemoryStore:
         """Return a key, or None: memory is all there is."""
         return self.index.find_key(key_id)
 
+    def find_key_by_object(self, account: str, object_name: str) -> KeyRecord | None:
+        """Return the key that was made for an object, or None."""
+        return self.index.find_key_by_object(account, object_name)
+
     def find_alias(self, account: str, name: str) -> AliasRecord | None:
         """Return an alias, or None."""
         return self.index.find_alias(account, name)
