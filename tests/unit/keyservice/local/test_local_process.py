@@ -5,6 +5,8 @@ import json
 import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -17,7 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, HTTPClientError
 
-from local_mode import LocalProcess, Starter, start
+from local_mode import OPERATOR, LocalProcess, Starter, start
 
 ACCOUNT = "123456789012"
 ANY_DATE = {"X-Amz-Date": "20260101T000000Z"}
@@ -62,6 +64,17 @@ def test_ready_line_and_time(start_local: Starter) -> None:
         "dataDir": None,
     }
     assert local.ready_seconds < 2
+
+
+def test_start_imports_no_cluster_client() -> None:
+    """What only the cluster needs isn't loaded: the start is fast, and works where it isn't installed."""
+    code = (
+        "import sys, datakeys.keyservice.local.app\n"
+        "print(sorted({'kubernetes', 'jwt', 'urllib3', 'yaml', 'kopf'} & set(sys.modules)))"
+    )
+    environment = {"PYTHONPATH": str(OPERATOR)}
+    output = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert output == "[]\n"
 
 
 def test_life_of_a_key(local: LocalProcess) -> None:
