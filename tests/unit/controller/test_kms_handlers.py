@@ -30,7 +30,7 @@ from datakeys.controller.handlers import handle_kms_alias, handle_kms_grant
 from datakeys.controller.handlers.handle_kms_alias import KmsAliasHandler
 from datakeys.controller.handlers.handle_kms_grant import KmsGrantHandler
 from datakeys.controller.handlers.handle_kms_key import KmsKeyHandler
-from datakeys.controller.handlers.outcomes import DELETION_ATTEMPTS
+from datakeys.controller.handlers.outcomes import DELETION_ATTEMPTS, HEALING_SECONDS
 from datakeys.controller.key_memory import KeyMemory
 
 ALIAS_ARN = f"arn:k8s:kms:cluster-1:{NAMESPACE}:alias/orders"
@@ -415,6 +415,25 @@ async def test_refused_alias(world: World) -> None:
     await world.alias.apply(alias(), patch, 0)
     assert conditions(patch) == [("False", "MalformedPolicyDocumentException")]
     assert world.recorder.reasons == ["Failed"]
+
+
+@pytest.mark.parametrize("retry", [0, 3, 20])
+async def test_alias_and_grant_go_on_when_the_obstacle_is_gone(world: World, retry: int) -> None:
+    """A state of the key that somebody can end is told by its name, and tried again within a minute."""
+    world.service.errors = {
+        "create_alias": KeyStateError(f"{KEY_ARN} is pending deletion."),
+        "create_grant": KeyDisabledError(f"{KEY_ARN} is disabled."),
+    }
+    for handler, body, reason in (
+        (world.alias, alias(), "KMSInvalidStateException"),
+        (world.grant, grant(), "DisabledException"),
+    ):
+        patch = kopf.Patch()
+        with pytest.raises(kopf.TemporaryError) as again:
+            await handler.apply(body, patch, retry)
+        assert 0 < (again.value.delay or 0) <= HEALING_SECONDS
+        assert conditions(patch) == [("False", reason)]
+        assert "continues by itself" in patch.status["conditions"][0]["message"]
 
 
 async def test_deleted_alias(world: World) -> None:

@@ -79,7 +79,9 @@ def _spec() -> schema.Schema:
                 "items": {"type": "string", "minLength": 1, "maxLength": 8192},
             },
             "dryRun": schema.boolean(
-                "Only check whether the request would succeed: no data key, no Secret.", default=False
+                "Only check whether the request would succeed: no data key, no Secret. A success is final; a "
+                "failure is looked at again when its key changes.",
+                default=False,
             ),
             "serviceAccountName": schema.object_name("The ServiceAccount whose pods may decrypt."),
             "secretName": schema.object_name("Name of the Secret; default: the request's name."),

@@ -14,15 +14,15 @@ from datakeys.contract.errors import KeyStateError, KmsError
 from datakeys.contract.key_types import KeyState
 from datakeys.controller.decisions.backoff import backoff_seconds, is_quiet
 
-_ITSELF: Final = "this continues by itself"
+_BY_ITSELF: Final = "; this continues by itself"
 _WAIT: Final = "Nothing is to be done here unless this lasts; then look at the key service's log"
-_VERSIONS: Final = "Controller and key service are of different versions: finish the upgrade; " + _ITSELF
-_TOKEN: Final = "See that the controller's ServiceAccount and token are as the chart makes them; " + _ITSELF
+_VERSIONS: Final = "Controller and key service are of different versions: finish the upgrade"
+_IDENTITY: Final = "See that the controller's ServiceAccount and token are as the chart makes them"
 
 #: What a reader of the condition can do; the key service's own text comes first. KMS error names as keys.
 ADVICE: Final = {
-    errors.KeyDisabledError.code: f"Set spec.enabled of the KmsKey to true, or call EnableKey; {_ITSELF}",
-    errors.NotFoundError.code: f"Create the KmsKey or the KmsAlias; {_ITSELF}",
+    errors.KeyDisabledError.code: "Set spec.enabled of the KmsKey to true, or call EnableKey",
+    errors.NotFoundError.code: "Create the KmsKey or the KmsAlias",
     errors.AccessDeniedError.code: (
         "Let the key policy of that key allow it, and RBAC of this namespace, or name a key of this namespace"
     ),
@@ -43,34 +43,34 @@ ADVICE: Final = {
     errors.NotAuthorizedError.code: "Make a new object whose aliasName doesn't begin with alias/aws/",
     errors.InvalidArnError.code: "Correct the ARN; if the spec is immutable, make a new object",
     errors.InvalidGrantIdError.code: "Delete this object and apply it again",
-    errors.ThrottlingError.code: f"Slow down, or wait; {_ITSELF}",
+    errors.ThrottlingError.code: "Slow down, or wait",
     errors.DependencyTimeoutError.code: _WAIT,
     errors.KeyUnavailableError.code: _WAIT,
     errors.InternalError.code: _WAIT,
-    errors.UnrecognizedClientError.code: _TOKEN,
-    errors.MissingAuthenticationTokenError.code: _TOKEN,
-    errors.IncompleteSignatureError.code: _TOKEN,
-    errors.InvalidSignatureError.code: _TOKEN,
-    errors.ExpiredTokenError.code: _TOKEN,
+    errors.UnrecognizedClientError.code: _IDENTITY,
+    errors.MissingAuthenticationTokenError.code: _IDENTITY,
+    errors.IncompleteSignatureError.code: _IDENTITY,
+    errors.InvalidSignatureError.code: _IDENTITY,
+    errors.ExpiredTokenError.code: _IDENTITY,
 }
 #: KMSInvalidStateException has one name for many states; the key service's text tells them apart.
 STATE_ADVICE: Final = {
-    "is pending deletion": (
-        "Call CancelKeyDeletion and EnableKey, or delete the KmsKey and apply it again; " + _ITSELF
-    ),
-    "is pending import": (
-        f"Import its key material with GetParametersForImport and ImportKeyMaterial; {_ITSELF}"
-    ),
-    "is unavailable": f"Connect its custom key store; {_ITSELF}",
+    "is pending deletion": "Call CancelKeyDeletion and EnableKey, or delete the KmsKey and apply it again",
+    "is pending import": "Import its key material with GetParametersForImport and ImportKeyMaterial",
+    "is unavailable": "Connect its custom key store",
 }
-_OTHER_STATE: Final = f"Look at status.keyState of the KmsKey; {_ITSELF} once the key is {KeyState.ENABLED}"
+_OTHER_STATE: Final = f"See that status.keyState of the KmsKey becomes {KeyState.ENABLED}"
+#: Errors that end when another object or the key changes, with no change of the object that they are told of.
+_HEALING: Final = frozenset(
+    {errors.KeyDisabledError.code, errors.KeyStateError.code, errors.NotFoundError.code}
+)
 
 #: Errors that can be over in a moment, though nobody would call them retryable: a key service replica that
 #: hasn't yet seen a new key.
 _SETTLING: Final = frozenset({errors.NotFoundError.code})
 #: Errors of the controller's own identity or version: no change of a custom resource can end them, but time
 #: can.
-_OWN_TROUBLE: Final = frozenset(code for code, advice in ADVICE.items() if advice in (_TOKEN, _VERSIONS))
+_OWN_TROUBLE: Final = frozenset(code for code, advice in ADVICE.items() if advice in (_IDENTITY, _VERSIONS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +81,14 @@ class FailedAttempt:
         code: KMS error name, or the reason of a refusal.
         retryable: The same attempt can succeed later without anybody changing anything.
         settling: It may be over in a moment: look again before it is reported.
+        healing: It can end by a change of another object.
     """
 
     code: str
     message: str
     retryable: bool
     settling: bool = False
+    healing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +99,22 @@ class FollowUp:
     delay_seconds: float | None
 
 
-def describe_kms_error(error: KmsError) -> FailedAttempt:
-    """Return how an answer of the key service is treated."""
+def describe_kms_error(error: KmsError, *, heals: bool = True) -> FailedAttempt:
+    """Return how an answer of the key service is treated.
+
+    Args:
+        error: The answer.
+        heals: Whether whoever is told goes on by itself when the obstacle is gone.
+    """
     advice = _find_advice(error)
     text = error.message or error.code
+    healing = heals and error.code in _HEALING
     return FailedAttempt(
         code=error.code,
-        message=f"{text.rstrip('.')}. {advice}" if advice else text,
+        message=f"{text.rstrip('.')}. {advice}{_BY_ITSELF if healing else ''}" if advice else text,
         retryable=error.retryable or error.code in _OWN_TROUBLE,
         settling=error.code in _SETTLING,
+        healing=healing,
     )
 
 

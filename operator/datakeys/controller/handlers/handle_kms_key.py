@@ -203,7 +203,8 @@ def _subject(body: Mapping[str, Any]) -> Subject:
 
 
 def _describe(operation: str, error: KmsError) -> FailedAttempt:
-    failed = describe_kms_error(error)
+    # Not by itself: a later attempt could undo what was done by calls meanwhile.
+    failed = describe_kms_error(error, heals=False)
     return replace(failed, message=f"{operation}: {failed.message}")
 
 

@@ -16,6 +16,8 @@ from datakeys.controller.decisions.failure import FailedAttempt, decide_follow_u
 
 #: Attempts after which an object that is being deleted is let go, so that no namespace hangs for ever.
 DELETION_ATTEMPTS: Final = 12
+#: How soon at the latest an object goes on after the obstacle that it has told is gone.
+HEALING_SECONDS: Final = 60.0
 
 
 def report(body: Mapping[str, Any], patch_status: MutableMapping[str, Any], condition: Condition) -> None:
@@ -59,6 +61,8 @@ def end_with_failure(
         report(body, patch_status, follow_up.condition)
     if follow_up.delay_seconds is not None:
         raise kopf.TemporaryError(failed.code, delay=follow_up.delay_seconds)
+    if failed.healing:
+        raise kopf.TemporaryError(failed.code, delay=min(HEALING_SECONDS, 2.0**retry))
     return True
 
 
