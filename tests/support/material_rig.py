@@ -27,6 +27,8 @@ from datakeys.keyservice.store.watcher import Watcher
 from keyservice_rig import SYSTEM_NAMESPACE, Rig, b64, bound, pod
 
 DAY = 86_400
+#: What RSA_2048 takes with SHA-256.
+MAX_OAEP_BYTES = 190
 FOREVER = {"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
 
 
@@ -79,14 +81,15 @@ def _wrapping_pair() -> tuple[WrappingKey, bytes]:
 
 
 def import_material(rig: Rig, arn: str, material: bytes, **members: Any) -> str:
-    """Import material and return its id; spares the key pair that GetParametersForImport would make."""
+    """Import material and return its id, if it has one; GetParametersForImport's key pair is spared."""
     private, public = _wrapping_pair()
-    parameters = ImportParameters(WrappingAlgorithm.RSAES_OAEP_SHA_256, private)
+    algorithm = "RSAES_OAEP_SHA_256" if len(material) <= MAX_OAEP_BYTES else "RSA_AES_KEY_WRAP_SHA_256"
+    parameters = ImportParameters(WrappingAlgorithm(algorithm), private)
     valid_to = rig.clock() + DAY
     token = build_import_token(rig.root_key, arn.rpartition("/")[2], parameters, valid_to, os.urandom)
     answer = {"ImportToken": b64(token), "PublicKey": b64(public)}
-    body = build_import(arn, answer, material, **members)
-    return str(rig.call("ImportKeyMaterial", body)["KeyMaterialId"])
+    body = build_import(arn, answer, material, algorithm, **members)
+    return str(rig.call("ImportKeyMaterial", body).get("KeyMaterialId", ""))
 
 
 def key_state(rig: Rig, arn: str) -> str:

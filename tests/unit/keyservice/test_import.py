@@ -1,11 +1,14 @@
 """GetParametersForImport, ImportKeyMaterial, DeleteImportedKeyMaterial, and expiry."""
 
 import base64
+import hmac
 import json
 import logging
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from cluster_api_fake import FakeClusterApi
 from datakeys.contract.errors import (
@@ -559,6 +562,63 @@ class TestExpiry:
         make_task(rig).perform_due()
         assert len(rotations(rig, arn, IncludeKeyMaterial="ALL_KEY_MATERIAL")) == 1
         import_material(rig, arn, TWO, **NEW)
+
+
+class TestOtherKeySpecs:
+    """Asymmetric and HMAC keys take one material, and the same again."""
+
+    def test_hmac_key(self, rig: Rig) -> None:
+        """It works after the import, not after a deletion, and again when the same bytes are back."""
+        arn = create_external_key(rig, KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+        import_material(rig, arn, ONE)
+        assert key_state(rig, arn) == "Enabled"
+        body = build_import(arn, fetch_parameters(rig, arn), ONE)
+        assert rig.call("ImportKeyMaterial", body) == {"KeyId": arn}
+        assert delete(rig, arn) == {"KeyId": arn}
+        assert key_state(rig, arn) == "PendingImport"
+        with pytest.raises(IncorrectKeyMaterialError):
+            import_material(rig, arn, TWO)
+        import_material(rig, arn, ONE)
+        assert key_state(rig, arn) == "Enabled"
+        record = rig.store.find_key(arn.rpartition("/")[2])
+        assert record is not None
+        assert rig.keyring.open_mac_key(record).compute(b"x") == hmac.digest(ONE, b"x", "sha256")
+
+    def test_private_key(self, rig: Rig) -> None:
+        """An imported private key is the customer's own: its signature verifies with their public key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        der = key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        arn = create_external_key(rig, KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")
+        import_material(rig, arn, der, ValidTo=START + DAY)
+        record = rig.store.find_key(arn.rpartition("/")[2])
+        assert record is not None
+        signature = rig.keyring.open_private_key(record).sign("ECDSA_SHA_256", b"x", "RAW")
+        key.public_key().verify(signature, b"x", ec.ECDSA(hashes.SHA256()))
+        assert metadata(rig, arn)["ValidTo"] == START + DAY
+        rig.clock.now += DAY
+        assert key_state(rig, arn) == "PendingImport"
+
+    @pytest.mark.parametrize(
+        "members",
+        [{"ImportType": "NEW_KEY_MATERIAL"}, {"KeyMaterialId": "a" * 64}, {"KeyMaterialDescription": "x"}],
+    )
+    def test_members_of_symmetric_keys_only(self, rig: Rig, members: dict[str, str]) -> None:
+        """What only symmetric encryption keys have is refused."""
+        arn = create_external_key(rig, KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+        with pytest.raises(ValidationError, match="ImportType"):
+            import_material(rig, arn, ONE, **members)
+
+    @pytest.mark.parametrize(
+        ("spec", "usage"),
+        [("SM2", "SIGN_VERIFY"), ("ML_DSA_44", "SIGN_VERIFY"), ("ML_KEM_768", "ENCAPSULATE_DECAPSULATE")],
+    )
+    def test_specs_that_take_no_import(self, rig: Rig, spec: str, usage: str) -> None:
+        """They are told so before a wrapping key is made."""
+        arn = create_external_key(rig, KeySpec=spec, KeyUsage=usage)
+        with pytest.raises(UnsupportedOperationError):
+            fetch_parameters(rig, arn)
 
 
 class TestStatesAndRefusals:

@@ -7,10 +7,11 @@ import pickle
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from datakeys.contract.errors import (
     ExpiredImportTokenError,
@@ -19,8 +20,15 @@ from datakeys.contract.errors import (
     InvalidCiphertextError,
     InvalidImportTokenError,
 )
+from datakeys.contract.key_types import KeySpec
 from datakeys.keyservice.material.backing_key import BackingKey
-from datakeys.keyservice.material.import_wrapping import WrappingAlgorithm, WrappingKey, WrappingKeySpec
+from datakeys.keyservice.material.import_wrapping import (
+    IMPORTABLE,
+    WrappingAlgorithm,
+    WrappingKey,
+    WrappingKeySpec,
+    parse_material,
+)
 from datakeys.keyservice.material.root_key import RootKey
 from datakeys.keyservice.operations.import_tokens import (
     MAX_TOKEN_BYTES,
@@ -35,6 +43,7 @@ OTHER_ID = "00112233-4455-4677-8899-aabbccddee00"
 MATERIAL = bytes(range(32))
 ROOT = RootKey(b"r" * 32)
 NOW = 1_800_000_000.0
+SYMMETRIC = KeySpec.SYMMETRIC_DEFAULT
 
 ALGORITHMS = list(WrappingAlgorithm)
 TWO_STEPS = [it for it in ALGORITHMS if it.startswith("RSA_AES")]
@@ -63,7 +72,7 @@ class TestUnwrap:
     def test_round_trip(self, algorithm: WrappingAlgorithm, spec: WrappingKeySpec) -> None:
         """Material comes back byte for byte."""
         private, public = WrappingKey.generate(spec)
-        assert private.unwrap(algorithm, wrap(public, algorithm, MATERIAL)) == BackingKey(MATERIAL)
+        assert private.unwrap(algorithm, wrap(public, algorithm, MATERIAL), SYMMETRIC) == BackingKey(MATERIAL)
 
     @pytest.mark.parametrize("algorithm", ALGORITHMS)
     def test_round_trip_with_the_largest_key(
@@ -71,7 +80,7 @@ class TestUnwrap:
     ) -> None:
         """Material comes back byte for byte."""
         private, public = largest
-        assert private.unwrap(algorithm, wrap(public, algorithm, MATERIAL)) == BackingKey(MATERIAL)
+        assert private.unwrap(algorithm, wrap(public, algorithm, MATERIAL), SYMMETRIC) == BackingKey(MATERIAL)
 
     @pytest.mark.parametrize("spec", list(WrappingKeySpec)[:2])
     def test_public_key_has_the_right_size(self, spec: WrappingKeySpec) -> None:
@@ -94,7 +103,9 @@ class TestUnwrap:
             command += ["-pkeyopt", option]
         subprocess.run(command, cwd=tmp_path, check=True, timeout=30)
         algorithm = WrappingAlgorithm(f"RSAES_OAEP_SHA_{digest[3:]}")
-        assert private.unwrap(algorithm, (tmp_path / "wrapped").read_bytes()) == BackingKey(MATERIAL)
+        assert private.unwrap(algorithm, (tmp_path / "wrapped").read_bytes(), SYMMETRIC) == BackingKey(
+            MATERIAL
+        )
 
     @pytest.mark.parametrize("used", ALGORITHMS)
     @pytest.mark.parametrize("claimed", ALGORITHMS)
@@ -106,7 +117,7 @@ class TestUnwrap:
         if used == claimed:
             return
         with pytest.raises(InvalidCiphertextError):
-            private.unwrap(claimed, wrap(public, used, MATERIAL))
+            private.unwrap(claimed, wrap(public, used, MATERIAL), SYMMETRIC)
 
     def test_pkcs1_padding(self, pair: tuple[WrappingKey, bytes]) -> None:
         """The old padding is no OAEP."""
@@ -116,14 +127,14 @@ class TestUnwrap:
         wrapped = loaded.encrypt(MATERIAL, padding.PKCS1v15())
         for algorithm in ALGORITHMS:
             with pytest.raises(InvalidCiphertextError):
-                private.unwrap(algorithm, wrapped)
+                private.unwrap(algorithm, wrapped, SYMMETRIC)
 
     @pytest.mark.parametrize("algorithm", ALGORITHMS)
     def test_another_key(self, pair: tuple[WrappingKey, bytes], algorithm: WrappingAlgorithm) -> None:
         """What is wrapped for another pair doesn't open."""
         other = WrappingKey.generate(WrappingKeySpec.RSA_2048)[1]
         with pytest.raises(InvalidCiphertextError):
-            pair[0].unwrap(algorithm, wrap(other, algorithm, MATERIAL))
+            pair[0].unwrap(algorithm, wrap(other, algorithm, MATERIAL), SYMMETRIC)
 
     @pytest.mark.parametrize("algorithm", ALGORITHMS)
     @pytest.mark.parametrize("length", [0, 1, 16, 31, 33, 64])
@@ -135,7 +146,7 @@ class TestUnwrap:
         if length == 0 and algorithm in TWO_STEPS:
             return  # RFC 5649 wraps at least one byte
         with pytest.raises(IncorrectKeyMaterialError) as caught:
-            private.unwrap(algorithm, wrap(public, algorithm, b"\x5a" * length))
+            private.unwrap(algorithm, wrap(public, algorithm, b"\x5a" * length), SYMMETRIC)
         assert "32 bytes" in caught.value.message
         assert "Z" not in caught.value.message
 
@@ -147,7 +158,9 @@ class TestUnwrap:
         """The key in between is an AES-256 key."""
         private, public = pair
         with pytest.raises(InvalidCiphertextError):
-            private.unwrap(algorithm, wrap(public, algorithm, MATERIAL, aes_key_bytes=aes_key_bytes))
+            private.unwrap(
+                algorithm, wrap(public, algorithm, MATERIAL, aes_key_bytes=aes_key_bytes), SYMMETRIC
+            )
 
     @pytest.mark.parametrize("algorithm", ALGORITHMS)
     def test_damage(self, pair: tuple[WrappingKey, bytes], algorithm: WrappingAlgorithm) -> None:
@@ -158,7 +171,7 @@ class TestUnwrap:
         damaged += [good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in (0, 100, len(good) - 1)]
         for wrapped in damaged:
             with pytest.raises(InvalidCiphertextError) as caught:
-                private.unwrap(algorithm, wrapped)
+                private.unwrap(algorithm, wrapped, SYMMETRIC)
             assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
     def test_the_private_key_hides(self, pair: tuple[WrappingKey, bytes]) -> None:
@@ -171,6 +184,81 @@ class TestUnwrap:
             copy.copy(private)
 
 
+def private_der(spec: str) -> bytes:
+    """Return a new private key as a customer has it, PKCS #8 in DER."""
+    curves: dict[str, Any] = {
+        "P256": ec.SECP256R1,
+        "P384": ec.SECP384R1,
+        "P521": ec.SECP521R1,
+        "P256K1": ec.SECP256K1,
+    }
+    key: Any
+    if spec.startswith("RSA"):
+        key = rsa.generate_private_key(65537, int(spec[4:]))
+    elif spec.endswith("25519"):
+        key = ed25519.Ed25519PrivateKey.generate()
+    else:
+        key = ec.generate_private_key(curves[spec.rpartition("_")[2]]())
+    return bytes(
+        key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+
+
+PRIVATE = ["RSA_2048", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1"]
+PRIVATE += ["ECC_NIST_EDWARDS25519"]
+MAC = {"HMAC_224": 28, "HMAC_256": 32, "HMAC_384": 48, "HMAC_512": 64}
+
+
+class TestOtherKeySpecs:
+    """Material of asymmetric and HMAC keys."""
+
+    @pytest.mark.parametrize("spec", PRIVATE)
+    @pytest.mark.parametrize("algorithm", TWO_STEPS)
+    def test_private_keys(
+        self, pair: tuple[WrappingKey, bytes], algorithm: WrappingAlgorithm, spec: str
+    ) -> None:
+        """A wrapped private key arrives, and only as a key of its own spec."""
+        private, public = pair
+        der = private_der(spec)
+        wrapped = wrap(public, algorithm, der)
+        assert private.unwrap(algorithm, wrapped, KeySpec(spec)).reveal() == der
+        for other in IMPORTABLE - {KeySpec(spec), *map(KeySpec, MAC)}:  # those take any bytes
+            with pytest.raises(IncorrectKeyMaterialError):
+                private.unwrap(algorithm, wrapped, other)
+
+    @pytest.mark.parametrize("spec", MAC)
+    def test_hmac_keys(self, spec: str) -> None:
+        """An HMAC key has as many bytes as its hash."""
+        secret = os.urandom(MAC[spec])
+        assert parse_material(secret, KeySpec(spec)).reveal() == secret
+        for length in {0, 1, *MAC.values()} - {MAC[spec]}:
+            with pytest.raises(IncorrectKeyMaterialError):
+                parse_material(bytes(length), KeySpec(spec))
+
+    @pytest.mark.parametrize("spec", PRIVATE)
+    def test_no_private_key(self, spec: str) -> None:
+        """Cut, longer, random and public keys are refused; the text quotes nothing of them."""
+        der = private_der(spec)
+        key = serialization.load_der_private_key(der, None)
+        public = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        for bad in (b"", der[:-1], der[1:], der[: len(der) // 2], os.urandom(64), public):
+            with pytest.raises(IncorrectKeyMaterialError) as caught:
+                parse_material(bad, KeySpec(spec))
+            assert caught.value.__suppress_context__ or caught.value.__context__ is None
+            assert len(caught.value.message) < 80
+
+    def test_an_rsa_key_that_is_none(self) -> None:
+        """A private key whose numbers don't belong together is refused."""
+        der = private_der("RSA_2048")
+        for at in range(60, len(der), 130):
+            with pytest.raises(IncorrectKeyMaterialError):
+                parse_material(der[:at] + bytes([der[at] ^ 1]) + der[at + 1 :], KeySpec.RSA_2048)
+
+
 class TestTokens:
     """Import tokens."""
 
@@ -180,7 +268,7 @@ class TestTokens:
         opened = open_import_token(RootKey(b"r" * 32), KEY_ID, make_token(private), NOW)
         assert opened.algorithm is WrappingAlgorithm.RSAES_OAEP_SHA_256
         wrapped = wrap(public, opened.algorithm, MATERIAL)
-        assert opened.wrapping_key.unwrap(opened.algorithm, wrapped) == BackingKey(MATERIAL)
+        assert opened.wrapping_key.unwrap(opened.algorithm, wrapped, SYMMETRIC) == BackingKey(MATERIAL)
 
     def test_the_largest_fits(self, largest: tuple[WrappingKey, bytes]) -> None:
         """A token of an RSA_4096 key has at most 6144 bytes, and shows nothing of the private key."""

@@ -11,11 +11,14 @@ from typing import Final, NoReturn, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap_with_padding
 
 from datakeys.contract.errors import IncorrectKeyMaterialError, InvalidCiphertextError
+from datakeys.contract.key_types import KeySpec
 from datakeys.keyservice.material.backing_key import BACKING_KEY_BYTES, BackingKey
+from datakeys.keyservice.material.mac_key import MAC_KEY_BYTES, MacKey
+from datakeys.keyservice.material.private_key import PrivateKey
 
 _AES_KEY_BYTES: Final = 32
 _PUBLIC_EXPONENT: Final = 65537
@@ -44,6 +47,51 @@ _TWO_STEPS: Final = frozenset(
 )
 
 
+ImportedKey = BackingKey | MacKey | PrivateKey
+
+_RSA_BITS: Final = {KeySpec.RSA_2048: 2048, KeySpec.RSA_3072: 3072, KeySpec.RSA_4096: 4096}
+_CURVES: Final = {
+    KeySpec.ECC_NIST_P256: "secp256r1",
+    KeySpec.ECC_NIST_P384: "secp384r1",
+    KeySpec.ECC_NIST_P521: "secp521r1",
+    KeySpec.ECC_SECG_P256K1: "secp256k1",
+}
+#: What can be imported.
+IMPORTABLE: Final = frozenset(
+    {KeySpec.SYMMETRIC_DEFAULT, KeySpec.ECC_NIST_EDWARDS25519, *MAC_KEY_BYTES, *_RSA_BITS, *_CURVES}
+)
+
+
+def parse_material(material: bytes, key_spec: KeySpec) -> ImportedKey:
+    """Return the key of raw bytes (symmetric and HMAC keys), or of PKCS #8 in DER.
+
+    Raises:
+        IncorrectKeyMaterialError: They are no key of the spec; the text quotes none of them.
+    """
+    wanted = BACKING_KEY_BYTES if key_spec is KeySpec.SYMMETRIC_DEFAULT else MAC_KEY_BYTES.get(key_spec)
+    if wanted is None:
+        return PrivateKey(key_spec, _parse_private_key(material, key_spec))
+    if len(material) != wanted:
+        raise IncorrectKeyMaterialError(f"The key material must have {wanted} bytes.")
+    return BackingKey(material) if key_spec is KeySpec.SYMMETRIC_DEFAULT else MacKey(key_spec, material)
+
+
+def _parse_private_key(der: bytes, key_spec: KeySpec) -> object:
+    try:
+        key = serialization.load_der_private_key(der, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise IncorrectKeyMaterialError("The key material must be PKCS #8 in DER.") from None
+    if isinstance(key, rsa.RSAPrivateKey):
+        fits = key.key_size == _RSA_BITS.get(key_spec)
+    elif isinstance(key, ec.EllipticCurvePrivateKey):
+        fits = key.curve.name == _CURVES.get(key_spec)
+    else:
+        fits = isinstance(key, ed25519.Ed25519PrivateKey) and key_spec is KeySpec.ECC_NIST_EDWARDS25519
+    if not fits:
+        raise IncorrectKeyMaterialError(f"The key material must be a private key of {key_spec}.")
+    return key
+
+
 class WrappingKey:
     """The private half of a wrapping key, PKCS #8 in DER."""
 
@@ -64,17 +112,14 @@ class WrappingKey:
         )
         return cls(secret), public
 
-    def unwrap(self, algorithm: WrappingAlgorithm, wrapped: bytes) -> BackingKey:
-        """Return the wrapped material.
+    def unwrap(self, algorithm: WrappingAlgorithm, wrapped: bytes, key_spec: KeySpec) -> ImportedKey:
+        """Return the wrapped material of a key spec.
 
         Raises:
             InvalidCiphertextError: It isn't wrapped under this key with this algorithm.
-            IncorrectKeyMaterialError: The material hasn't 32 bytes.
+            IncorrectKeyMaterialError: The material isn't one of the key spec.
         """
-        material = self._unwrap(algorithm, wrapped)
-        if len(material) != BACKING_KEY_BYTES:
-            raise IncorrectKeyMaterialError(f"The key material must have {BACKING_KEY_BYTES} bytes.")
-        return BackingKey(material)
+        return parse_material(self._unwrap(algorithm, wrapped), key_spec)
 
     def reveal(self) -> bytes:
         """Return the DER bytes. Only this package calls it."""

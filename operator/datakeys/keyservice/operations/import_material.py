@@ -1,7 +1,8 @@
 """GetParametersForImport, ImportKeyMaterial and DeleteImportedKeyMaterial: material from outside.
 
-Zone: key material as opaque handles, sealed before it leaves this file. Only symmetric encryption keys take
-imports. Source: AWS KMS API; kms-semantics section 4.6.
+Zone: key material as opaque handles, sealed before it leaves this file. Only symmetric encryption keys have
+more than one material; asymmetric and HMAC keys keep their first one for ever. Source: AWS KMS API;
+kms-semantics section 4.6.
 """
 
 import base64
@@ -17,9 +18,14 @@ from datakeys.contract.errors import (
     ValidationError,
 )
 from datakeys.contract.key_types import KeyOrigin, KeySpec, KeyState
-from datakeys.keyservice.material.backing_key import BackingKey
 from datakeys.keyservice.material.identifiers import new_material_id
-from datakeys.keyservice.material.import_wrapping import WrappingAlgorithm, WrappingKey, WrappingKeySpec
+from datakeys.keyservice.material.import_wrapping import (
+    IMPORTABLE,
+    ImportedKey,
+    WrappingAlgorithm,
+    WrappingKey,
+    WrappingKeySpec,
+)
 from datakeys.keyservice.operations.access import read_key_id, require_state, resolve
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.import_tokens import (
@@ -117,8 +123,9 @@ def import_key_material(service: Service, call: Call) -> dict[str, Any]:
     request = _parse_import(call, now)
     record = _resolve(service, call, operation, request.key_id)
     require_state(call, operation, record)
+    _check_members(record, request)
     parameters = open_import_token(service.root_key, record.key_id, request.token, now)
-    key = parameters.wrapping_key.unwrap(parameters.algorithm, request.wrapped)
+    key = parameters.wrapping_key.unwrap(parameters.algorithm, request.wrapped, record.key_spec)
     fingerprint = service.root_key.fingerprint_import(record.key_id, key)
     fresh_id = new_material_id(service.random)
 
@@ -134,8 +141,12 @@ def import_key_material(service: Service, call: Call) -> dict[str, Any]:
         )
 
     changed = service.store.update_key(record.key_id, change)
-    material_id = next(it.material_id for it in changed.materials if it.fingerprint == fingerprint)
-    return {"KeyId": call.audit.key_arn, "KeyMaterialId": material_id}
+    answer = {"KeyId": call.audit.key_arn}
+    if record.key_spec is KeySpec.SYMMETRIC_DEFAULT:
+        answer["KeyMaterialId"] = next(
+            it.material_id for it in changed.materials if it.fingerprint == fingerprint
+        )
+    return answer
 
 
 def delete_imported_key_material(service: Service, call: Call) -> dict[str, Any]:
@@ -170,7 +181,9 @@ def delete_imported_key_material(service: Service, call: Call) -> dict[str, Any]
 
     service.store.update_key(record.key_id, change)
     answer = {"KeyId": call.audit.key_arn}
-    return answer if deleted_id is None else {**answer, "KeyMaterialId": deleted_id}
+    if deleted_id is None or record.key_spec is not KeySpec.SYMMETRIC_DEFAULT:
+        return answer
+    return {**answer, "KeyMaterialId": deleted_id}
 
 
 def decide_known(
@@ -239,6 +252,14 @@ def _parse_import(call: Call, now: float) -> _Import:
     return _Import(key_id, token, wrapped, valid_to, import_type, material_id, description if given else None)
 
 
+def _check_members(record: KeyRecord, request: _Import) -> None:
+    given = request.import_type or request.material_id or request.description is not None
+    if given and record.key_spec is not KeySpec.SYMMETRIC_DEFAULT:
+        raise ValidationError(
+            "ImportType, KeyMaterialId and KeyMaterialDescription are for symmetric encryption keys only."
+        )
+
+
 def _check_validity(model: str, valid_to: float | None, now: float) -> None:
     if model == DOES_NOT_EXPIRE:
         if valid_to is not None:
@@ -269,13 +290,13 @@ def _resolve(service: Service, call: Call, operation: str, key_id: str) -> KeyRe
         raise UnsupportedOperationError(
             f"{call.audit.key_arn} origin is {record.origin} which is not valid for this operation."
         )
-    if record.key_spec is not KeySpec.SYMMETRIC_DEFAULT:
+    if record.key_spec not in IMPORTABLE:
         raise UnsupportedOperationError(
-            f"{call.audit.key_arn} key spec is {record.key_spec}: only SYMMETRIC_DEFAULT keys take imports."
+            f"{call.audit.key_arn} key spec is {record.key_spec} which takes no imports."
         )
     return record
 
 
-def _seal(service: Service, record: KeyRecord, material_id: str, key: BackingKey) -> bytes:
+def _seal(service: Service, record: KeyRecord, material_id: str, key: ImportedKey) -> bytes:
     binding = build_binding(record, material_id)
     return service.root_key.seal(key, binding, service.random).to_bytes()
