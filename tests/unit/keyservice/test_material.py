@@ -72,7 +72,7 @@ def test_keys_hide_their_bytes() -> None:
     for key in (BackingKey(secret), RootKey(secret), EncryptionKey(KEY_ID, MATERIAL_ID, BackingKey(secret))):
         assert "CANARY" not in repr(key)
         assert secret.hex() not in repr(key)
-    for key in (BackingKey(secret), RootKey(secret)):
+    for key in (BackingKey(secret), RootKey(secret), EncryptionKey(KEY_ID, MATERIAL_ID, BackingKey(secret))):
         with pytest.raises(TypeError):
             pickle.dumps(key)
         with pytest.raises(TypeError):

@@ -4,7 +4,7 @@ Zone: plaintext and key material. Source: kms-semantics section 6; NIST SP 800-3
 A random 128-bit nonce derives a 256-bit key for one AES-GCM call, so no usage counter is needed.
 """
 
-from typing import Final
+from typing import Final, NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -76,3 +76,6 @@ class EncryptionKey:
 
     def __repr__(self) -> str:
         return f"EncryptionKey(key_id={self.key_id!r}, material_id={self.material_id!r}, hidden)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an encryption key can't be pickled or copied")
