@@ -36,7 +36,9 @@ KINDS: Final[Mapping[str, str]] = {
         SYMMETRIC,
     ),
     **dict.fromkeys(("Sign", "Verify"), ASYMMETRIC),
-    **dict.fromkeys(("GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext"), KEY_PAIRS),
+    **dict.fromkeys(
+        ("GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GetParametersForImport"), KEY_PAIRS
+    ),
 }
 
 #: Accounts that are remembered; the one that called least recently is forgotten first, with a full bucket.
