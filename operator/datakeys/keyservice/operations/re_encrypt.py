@@ -18,7 +18,6 @@ from datakeys.keyservice.operations.crypto_request import (
     finish,
     refuse_context,
     require_algorithm,
-    stop_dry_run,
 )
 from datakeys.keyservice.operations.encrypt import encrypt_with
 from datakeys.keyservice.operations.key_metadata import encryption_algorithms
@@ -53,14 +52,13 @@ def re_encrypt(service: Service, call: Call) -> dict[str, Any]:
     opened = open_ciphertext(service, call, FROM, source, grant_tokens=tokens)
     record = resolve(service, call, TO, key_id, grant_tokens=tokens, context=context)
     require_algorithm(call, record, algorithm, encryption_algorithms(record))
-    stop_dry_run(dry_run=dry_run)
     ciphertext = encrypt_with(
         service,
         record,
         algorithm,
         opened.plaintext,
         context_bytes=canonical_bytes(context),
-        dry_run=False,
+        dry_run=dry_run,
     )
     call.audit.ciphertext_blob = ciphertext
     answer = {
