@@ -84,7 +84,8 @@ class KeyWatch:
                 key = ObjectKey(changed.account, changed.object_name)
                 self.observer.note_change(key)
                 self.looks.add(key)
-            self.wakeups.on_changed_key(self._facts_of(changed))
+        if changes.keys:
+            self.wakeups.on_changed_keys(self._facts_of(changed) for changed in changes.keys)
 
     def _facts_of(self, changed: ChangedKey) -> KeyFacts:
         return KeyFacts(

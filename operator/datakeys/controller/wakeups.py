@@ -3,13 +3,14 @@
 This is what makes polling needless: whatever can change the outcome of a request leads to it from here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from datakeys.controller.decisions.keys import KeyFacts
 from datakeys.controller.decisions.request_view import ObjectKey, RequestView
 from datakeys.controller.decisions.triggers import (
+    KeyNames,
     alias_name_of,
     changes_outcome,
     find_alias,
@@ -53,14 +54,15 @@ class Wakeups:
     def on_key(self, old: KeyFacts | None, new: KeyFacts) -> None:
         """Take a change of a KmsKey."""
         if changes_outcome(old, new):
-            self._wake_pending(lambda request: waits_for_key(request, new))
+            self.on_changed_keys([new])
 
-    def on_changed_key(self, changed: KeyFacts) -> None:
-        """Take a change of a key that the key service tells about: of its state, its policy, anything.
+    def on_changed_keys(self, changed: Iterable[KeyFacts]) -> None:
+        """Take changes of keys that the key service tells about: of their state, their policy, anything.
 
-        The key may have no KmsKey, or a request may name it from another namespace.
+        A key may have no KmsKey, or a request may name it from another namespace.
         """
-        self._wake_pending(lambda request: waits_for_key(request, changed))
+        names = KeyNames.of(changed)
+        self._wake_pending(lambda request: waits_for_key(request, names))
 
     def on_alias(self, body: Mapping[str, Any]) -> None:
         """Take a state of a KmsAlias."""

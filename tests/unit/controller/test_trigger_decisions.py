@@ -16,6 +16,7 @@ from datakeys.controller.decisions.keys import (
 from datakeys.controller.decisions.request_view import ObjectKey, RequestView, parse_request
 from datakeys.controller.decisions.status import build_condition_status
 from datakeys.controller.decisions.triggers import (
+    KeyNames,
     alias_name_of,
     changes_outcome,
     find_alias,
@@ -91,14 +92,14 @@ def test_versions(version: str, than: str, newer: bool) -> None:
 )
 def test_request_waits_for_its_key(spec: dict[str, Any], waits: bool) -> None:
     """A request waits for the key that it names; an alias can lead to any."""
-    assert waits_for_key(request(**spec), parse_key_facts(build_key_body())) is waits
+    assert waits_for_key(request(**spec), KeyNames.of([parse_key_facts(build_key_body())])) is waits
 
 
 def test_reference_stays_in_its_namespace() -> None:
     """A KmsKey of the same name elsewhere isn't meant."""
     facts = parse_key_facts(build_key_body())
     elsewhere = replace(facts, key=ObjectKey("other", "main"))
-    assert not waits_for_key(request(keyRef={"name": "main"}), elsewhere)
+    assert not waits_for_key(request(keyRef={"name": "main"}), KeyNames.of([elsewhere]))
 
 
 INFRA = "arn:k8s:kms:cluster-1:infra:key/0f4c4a3e-0000-4000-8000-000000000002"
@@ -123,7 +124,7 @@ def test_request_waits_for_a_key_of_another_namespace(key_id: str, waits: bool) 
         key_id=INFRA.rpartition("/")[2],
         arn=INFRA,
     )
-    assert waits_for_key(request(keyId=key_id), facts) is waits
+    assert waits_for_key(request(keyId=key_id), KeyNames.of([facts])) is waits
 
 
 @pytest.mark.parametrize(

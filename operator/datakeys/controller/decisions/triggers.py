@@ -1,11 +1,12 @@
 """Which changes of which objects let a request be looked at again. Zone: no secrets, no I/O."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 from datakeys.contract.arn import ALIAS_NAME_PATTERN, Arn, ResourceKind
 from datakeys.controller.decisions.keys import KeyFacts
-from datakeys.controller.decisions.request_view import RequestView
+from datakeys.controller.decisions.request_view import ObjectKey, RequestView
 
 _ALIAS_PREFIX = ALIAS_NAME_PATTERN.split("[", 1)[0]
 
@@ -33,15 +34,36 @@ def changes_outcome(old: KeyFacts | None, new: KeyFacts) -> bool:
     return old is None or (old.arn, old.state) != (new.arn, new.state)
 
 
-def waits_for_key(request: RequestView, key: KeyFacts) -> bool:
-    """Return whether a request of any namespace names this key; an alias may lead to any of its account."""
-    same_account = request.key.namespace == key.key.namespace
+@dataclass(frozen=True, slots=True)
+class KeyNames:
+    """Several keys by all the names that a request can give, so that many requests are compared at once."""
+
+    objects: frozenset[ObjectKey]
+    arns: frozenset[str]
+    ids: frozenset[tuple[str, str]]
+    accounts: frozenset[str]
+
+    @classmethod
+    def of(cls, keys: Iterable[KeyFacts]) -> Self:
+        """Return the names of keys."""
+        known = tuple(keys)
+        return cls(
+            objects=frozenset(key.key for key in known if key.key.name),
+            arns=frozenset(key.arn for key in known if key.arn),
+            ids=frozenset((key.key.namespace, key.key_id) for key in known),
+            accounts=frozenset(key.key.namespace for key in known),
+        )
+
+
+def waits_for_key(request: RequestView, keys: KeyNames) -> bool:
+    """Return whether a request names one of these keys; an alias may lead to any of its account."""
+    namespace = request.key.namespace
     if request.key_ref is not None:
-        return same_account and request.key_ref == key.key.name
-    if request.key_id == key.arn or (same_account and request.key_id == key.key_id):
+        return ObjectKey(namespace, request.key_ref) in keys.objects
+    if request.key_id in keys.arns or (namespace, request.key_id) in keys.ids:
         return True
     alias = find_alias(request)
-    return alias is not None and alias[0] == key.key.namespace
+    return alias is not None and alias[0] in keys.accounts
 
 
 def find_alias(request: RequestView) -> tuple[str, str] | None:
