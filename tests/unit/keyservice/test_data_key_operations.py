@@ -195,7 +195,7 @@ def test_rsa_keys_for_encryption_make_no_data_keys(rig: Rig, spec: str) -> None:
         ("HMAC_256", "GENERATE_VERIFY_MAC"),
         ("ML_KEM_768", "ENCAPSULATE_DECAPSULATE"),
         ("ML_DSA_65", "SIGN_VERIFY"),
-        ("SM2", "ENCRYPT_DECRYPT"),
+        ("RSA_2048", "ENCRYPT_DECRYPT"),
     ],
 )
 def test_other_keys_make_no_data_keys(rig: Rig, spec: str, usage: str) -> None:

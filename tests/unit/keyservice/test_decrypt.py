@@ -12,7 +12,6 @@ from datakeys.contract.errors import (
     DryRunOperationError,
     IncorrectKeyError,
     InvalidCiphertextError,
-    InvalidKeyUsageError,
     KeyDisabledError,
     KeyStateError,
     KmsError,
@@ -172,7 +171,7 @@ def test_malformed_blobs(rig: Rig, blob: str) -> None:
         ({"EncryptionAlgorithm": "ROT13"}, ValidationError),
         ({"Recipient": {"AttestationDocument": "AA=="}}, UnsupportedOperationError),
         ({"DryRun": True}, DryRunOperationError),
-        ({"EncryptionAlgorithm": "RSAES_OAEP_SHA_256"}, InvalidKeyUsageError),
+        ({"EncryptionAlgorithm": "RSAES_OAEP_SHA_256"}, ValidationError),
         ({"KeyId": "alias/none"}, NotFoundError),
     ],
 )
