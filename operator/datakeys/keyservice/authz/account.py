@@ -27,3 +27,14 @@ def decide_account(principal: Principal, header: str | None) -> str:
     if header is None or not _NAMESPACE.fullmatch(header):
         raise AccessDeniedError(ACCESS_DENIED_MESSAGE)
     return header
+
+
+def decide_object_name(principal: Principal, header: str) -> str:
+    """Return the object that a call is made for: only the controller knows which objects there are.
+
+    Raises:
+        AccessDeniedError: Another caller names one.
+    """
+    if header and principal.kind is not PrincipalKind.CONTROLLER:
+        raise AccessDeniedError(ACCESS_DENIED_MESSAGE)
+    return header

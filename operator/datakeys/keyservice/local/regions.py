@@ -15,6 +15,7 @@ from typing import Final
 from datakeys.contract.errors import KmsError
 from datakeys.keyservice.audit.audit_log import AuditLog
 from datakeys.keyservice.authz.principal import Principal, PrincipalKind
+from datakeys.keyservice.authz.rbac import FixedAuthorizer
 from datakeys.keyservice.authz.realm import Realm
 from datakeys.keyservice.local.arguments import DEFAULT_REGION, Arguments, is_region
 from datakeys.keyservice.local.callers import SignatureCallers
@@ -120,7 +121,8 @@ class Regions:
         realm = Realm(name, _partition(name))
         store = MemoryStore() if self._directory is None else self._open_store(self._directory, name)
         keyring = Keyring(self._root_key)
-        service = Service(realm, store, self._root_key, keyring, time.time, urandom)
+        authorizer = FixedAuthorizer(allowed=True)
+        service = Service(realm, store, self._root_key, keyring, time.time, urandom, authorizer=authorizer)
         schedule = ScheduledTask(store, self._executor, time.time, build_chores(service))
         store.index.listeners += [keyring.forget, schedule.wake]
         callers = self._build_callers(name)

@@ -3,23 +3,27 @@
 Zone: no key material. Source: kms-semantics section 1.6: lookup, grant tokens, authorisation, state.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
 from datakeys.contract.arn import MAX_KEY_ID_LENGTH, Arn, ResourceKind, parse_key_id
 from datakeys.contract.errors import AccessDeniedError, NotFoundError
 from datakeys.contract.key_types import KeyOrigin
+from datakeys.keyservice.authz.conditions import ConditionFacts
+from datakeys.keyservice.authz.grant_rules import GrantFacts, GrantWish
+from datakeys.keyservice.authz.key_policy import PolicyQuestion, Verdict, evaluate_policy
 from datakeys.keyservice.authz.policy import (
     ACCESS_DENIED_MESSAGE,
     AccessRequest,
-    GrantFacts,
+    Decision,
     decide_access,
 )
 from datakeys.keyservice.authz.principal import PrincipalKind
+from datakeys.keyservice.authz.rbac import RbacQuestion
 from datakeys.keyservice.authz.realm import Realm
-from datakeys.keyservice.operations.call import EMPTY_CONTEXT, Call, Service
-from datakeys.keyservice.operations.grant_tokens import check_grant_tokens
+from datakeys.keyservice.operations.call import EMPTY_CONTEXT, Call, Service, WouldBlockError
+from datakeys.keyservice.operations.grant_tokens import check_grant_tokens, names_key
 from datakeys.keyservice.operations.states import check_state
 from datakeys.keyservice.operations.validation import Members
 from datakeys.keyservice.store.expiry import drop_expired
@@ -43,10 +47,21 @@ def read_grant_tokens(members: Members) -> list[str]:
     )
 
 
-def find_key(service: Service, call: Call, key_id: str, *, alias_allowed: bool = True) -> KeyRecord:
+def find_key(
+    service: Service,
+    call: Call,
+    key_id: str,
+    *,
+    alias_allowed: bool = True,
+    grant_tokens: list[str] | None = None,
+) -> KeyRecord:
     """Return the key that any of the four forms of a KeyId names.
 
+    Grant tokens are checked before the answer that a key of another account doesn't exist, since for a key
+    that exists they are checked before the answer that it is forbidden.
+
     Raises:
+        InvalidGrantTokenError: The key is unknown, and a token is malformed or unknown too.
         NotFoundError: No such key or alias in the caller's account.
         AccessDeniedError: No such key in another account: whether it exists isn't told.
         IntegrityError: The key's record fails authentication.
@@ -55,22 +70,31 @@ def find_key(service: Service, call: Call, key_id: str, *, alias_allowed: bool =
     if arn.kind is ResourceKind.ALIAS:
         if not alias_allowed:
             raise NotFoundError(f"Invalid keyId {key_id}")
-        return _find_by_alias(service, call, arn)
-    record = find_record(service, call, arn.name)
+        return _find_by_alias(service, call, arn, grant_tokens)
+    record = find_record(service, call, arn.name, grant_tokens=grant_tokens)
     if record is None or record.account != arn.account:
         if _hides_existence(service, call, arn):
-            raise _denied(call, "no such key in another account")
+            raise deny_unknown(service, call, grant_tokens, "no such key in another account")
         raise NotFoundError(f"Key '{arn}' does not exist")
     return record
 
 
-def find_record(service: Service, call: Call, key_id: str) -> KeyRecord | None:
+def find_record(
+    service: Service, call: Call, key_id: str, *, grant_tokens: list[str] | None = None
+) -> KeyRecord | None:
     """Return a live key by its id, as it is now: what is due for destruction or has expired is gone.
+
+    A genuine token for a key that memory doesn't have means that another replica made it a moment ago.
 
     Raises:
         IntegrityError: The key's record fails authentication.
+        WouldBlockError: The call may not block, but must look for the key in the store.
     """
     record = service.store.find_key(key_id)
+    if record is None and grant_tokens and names_key(service.root_key, grant_tokens, key_id):
+        if not call.may_block:
+            raise WouldBlockError
+        record = service.store.refresh_key(key_id)
     if record is None and call.principal.kind is PrincipalKind.CONTROLLER:
         call.missing_key_id = key_id
     if record is not None and record.deletion_at is not None and record.is_due(service.clock()):
@@ -88,17 +112,37 @@ def authorize(
     *,
     context: Mapping[str, str] = EMPTY_CONTEXT,
     grant_tokens: list[str] | None = None,
+    wish: GrantWish | None = None,
 ) -> None:
-    """Check grant tokens, then ask the policy chain.
+    """Check grant tokens, then ask the policy chain, then RBAC if the chain leaves it to the account.
 
     Raises:
         InvalidGrantTokenError: A token is malformed or unknown.
         AccessDeniedError: Not allowed; one text for every reason.
+        DependencyTimeoutError: Only RBAC can tell, and it can't be asked.
+        WouldBlockError: The call may not block, but must ask the cluster.
     """
     if grant_tokens:
-        check_grant_tokens(service.root_key, service.store, grant_tokens)
+        check_grant_tokens(service, call, grant_tokens)
+    decision = decide(call, operation, service, record, context=context, wish=wish)
+    allowed = ask_rbac(service, call, operation, record) if decision.needs_rbac else decision.allowed
+    call.audit.reason = decision.reason
+    if not allowed:
+        raise AccessDeniedError(ACCESS_DENIED_MESSAGE)
+
+
+def decide(
+    call: Call,
+    operation: str,
+    service: Service,
+    record: KeyRecord | None,
+    *,
+    context: Mapping[str, str] = EMPTY_CONTEXT,
+    wish: GrantWish | None = None,
+) -> Decision:
+    """Return what the policy chain says, RBAC not asked."""
     grants = () if record is None else service.store.list_grants(record.key_id)
-    decision = decide_access(
+    return decide_access(
         AccessRequest(
             principal=call.principal,
             operation=operation,
@@ -106,11 +150,69 @@ def authorize(
             key_account=None if record is None else record.account,
             context=context,
             grants=[to_grant_facts(grant) for grant in grants] if grants else (),
+            verdict=None
+            if record is None or not record.policy
+            else ask_key_policy(service, call, operation, record, context=context, wish=wish),
+            wish=wish,
         )
     )
-    call.audit.reason = decision.reason
-    if not decision.allowed:
-        raise AccessDeniedError(ACCESS_DENIED_MESSAGE)
+
+
+def ask_key_policy(
+    service: Service,
+    call: Call,
+    operation: str,
+    record: KeyRecord,
+    *,
+    context: Mapping[str, str] = EMPTY_CONTEXT,
+    wish: GrantWish | None = None,
+) -> Verdict:
+    """Return what a key's own policy says to a call. The controller asks as the root of its account."""
+
+    def find_aliases() -> Sequence[str]:
+        aliases = service.store.list_aliases(record.account)
+        return [alias.name for alias in aliases if alias.key_id == record.key_id]
+
+    facts = ConditionFacts(
+        operation=operation,
+        caller_account=call.account,
+        key_spec=record.key_spec,
+        key_usage=record.key_usage,
+        key_origin=record.origin,
+        context=wish.context if wish is not None else context,
+        request_alias=call.aliases.get(record.key_id, ""),
+        resource_aliases=find_aliases,
+        wish=wish,
+    )
+    is_root = call.principal.kind in (PrincipalKind.CONTROLLER, PrincipalKind.ACCOUNT_ROOT)
+    question = PolicyQuestion(
+        name="" if is_root else call.principal.user_name,
+        account=call.account,
+        operation=operation,
+        key_arn=service.key_arn(record.account, record.key_id),
+        facts=facts,
+    )
+    return evaluate_policy(record.policy, service.realm, question)
+
+
+def ask_rbac(service: Service, call: Call, operation: str, record: KeyRecord | None) -> bool:
+    """Return what RBAC of the caller's account says.
+
+    Raises:
+        DependencyTimeoutError: It can't be asked.
+        WouldBlockError: The call may not block, and no answer is remembered.
+    """
+    name = ""
+    if record is not None:
+        own = record.account == call.account
+        name = record.object_name if own and record.object_name else record.key_id
+    question = RbacQuestion(call.principal, call.account, operation.lower(), name)
+    cached = service.authorizer.find_cached(question)
+    if cached is not None:
+        return cached
+    if not call.may_block:
+        raise WouldBlockError
+    return service.authorizer.decide(question)
 
 
 def require_state(call: Call, operation: str, record: KeyRecord) -> None:
@@ -133,6 +235,7 @@ def resolve(
     grant_tokens: list[str] | None = None,
     context: Mapping[str, str] = EMPTY_CONTEXT,
     state_checked: bool = True,
+    wish: GrantWish | None = None,
 ) -> KeyRecord:
     """Find the key, then check grant tokens, authorisation and state, in this order.
 
@@ -147,9 +250,9 @@ def resolve(
         KeyStateError: Another state forbids the operation.
         IntegrityError: The key's record fails authentication.
     """
-    record = find_key(service, call, key_id, alias_allowed=alias_allowed)
+    record = find_key(service, call, key_id, alias_allowed=alias_allowed, grant_tokens=grant_tokens)
     call.audit.key_arn = service.key_arn(record.account, record.key_id)
-    authorize(call, operation, service, record, context=context, grant_tokens=grant_tokens)
+    authorize(call, operation, service, record, context=context, grant_tokens=grant_tokens, wish=wish)
     if state_checked:
         require_state(call, operation, record)
     return record
@@ -168,13 +271,16 @@ def _parse(key_id: str, realm: Realm, account: str) -> tuple[Arn, str]:
     return arn, str(arn)
 
 
-def _find_by_alias(service: Service, call: Call, arn: Arn) -> KeyRecord:
+def _find_by_alias(
+    service: Service, call: Call, arn: Arn, grant_tokens: list[str] | None = None
+) -> KeyRecord:
     alias = service.store.find_alias(arn.account, arn.name)
     record = None if alias is None else find_record(service, call, alias.key_id)
     if record is not None:
+        call.aliases[record.key_id] = arn.name
         return record
     if _hides_existence(service, call, arn):
-        raise _denied(call, "no such alias in another account")
+        raise deny_unknown(service, call, grant_tokens, "no such alias in another account")
     raise NotFoundError(f"Alias {arn} is not found.")
 
 
@@ -183,6 +289,15 @@ def _hides_existence(service: Service, call: Call, arn: Arn) -> bool:
     return arn.account != call.account and service.realm.is_cluster
 
 
-def _denied(call: Call, reason: str) -> AccessDeniedError:
+def deny_unknown(
+    service: Service, call: Call, grant_tokens: list[str] | None, reason: str
+) -> AccessDeniedError:
+    """Return the refusal for a key that doesn't exist, the same as for one that is forbidden.
+
+    Raises:
+        InvalidGrantTokenError: A token is malformed or unknown.
+    """
+    if grant_tokens:
+        check_grant_tokens(service, call, grant_tokens)
     call.audit.reason = reason
     return AccessDeniedError(ACCESS_DENIED_MESSAGE)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from datakeys.keyservice.authz.principal import Principal
+from datakeys.keyservice.authz.rbac import Authorizer, FixedAuthorizer
 from datakeys.keyservice.authz.realm import Realm
 from datakeys.keyservice.material.derive import RandomSource
 from datakeys.keyservice.material.root_key import RootKey
@@ -45,6 +46,8 @@ class Call:
         object_name: The header ``X-Datakeys-Object-Name``, or empty.
         audit: Filled in by the operation.
         missing_key_id: Set if the controller named a key that memory doesn't have (yet).
+        may_block: Whether the operation may wait for the cluster; on the event loop it may not.
+        aliases: Key id to the alias by which the request named the key.
     """
 
     principal: Principal
@@ -53,6 +56,15 @@ class Call:
     object_name: str = ""
     audit: AuditFacts = field(default_factory=AuditFacts)
     missing_key_id: str = ""
+    may_block: bool = True
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+class WouldBlockError(Exception):
+    """The operation must wait for the cluster, but may not: it is to be run again where it may.
+
+    Raised before anything is changed or answered; never seen by callers.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,7 @@ class Service:
         clock: Seconds since the epoch.
         random: Random bytes.
         changes: The latest changes of keys.
+        authorizer: Answers what key policies leave to the account's RBAC.
     """
 
     realm: Realm
@@ -76,6 +89,7 @@ class Service:
     clock: Clock
     random: RandomSource
     changes: KeyChanges = field(default_factory=lambda: KeyChanges(uuid.uuid4().hex))
+    authorizer: Authorizer = field(default_factory=lambda: FixedAuthorizer(allowed=False))
 
     def key_arn(self, account: str, key_id: str) -> str:
         """Return a key's ARN."""

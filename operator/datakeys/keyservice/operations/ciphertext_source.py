@@ -10,14 +10,18 @@ from typing import Final
 
 from datakeys.contract.encrypted_data_key import MAX_CIPHERTEXT_BYTES
 from datakeys.contract.errors import (
-    AccessDeniedError,
     IncorrectKeyError,
     InvalidCiphertextError,
     ValidationError,
 )
-from datakeys.keyservice.authz.policy import ACCESS_DENIED_MESSAGE
 from datakeys.keyservice.material.ciphertext_blob import CiphertextBlob, parse_blob
-from datakeys.keyservice.operations.access import authorize, find_key, find_record, require_state
+from datakeys.keyservice.operations.access import (
+    authorize,
+    deny_unknown,
+    find_key,
+    find_record,
+    require_state,
+)
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.crypto_request import SYMMETRIC_DEFAULT, require_algorithm
 from datakeys.keyservice.operations.key_metadata import encryption_algorithms
@@ -89,7 +93,7 @@ def open_ciphertext(
     blob = None
     if source.algorithm == SYMMETRIC_DEFAULT and source.blob:
         blob = parse_blob(source.blob)
-    record = _find_key(service, call, source, blob)
+    record = _find_key(service, call, operation, source, blob, grant_tokens)
     call.audit.key_arn = service.key_arn(record.account, record.key_id)
     authorize(call, operation, service, record, context=source.context, grant_tokens=grant_tokens)
     require_state(call, operation, record)
@@ -106,19 +110,27 @@ def open_ciphertext(
 
 
 def _find_key(
-    service: Service, call: Call, source: CiphertextSource, blob: CiphertextBlob | None
+    service: Service,
+    call: Call,
+    operation: str,
+    source: CiphertextSource,
+    blob: CiphertextBlob | None,
+    grant_tokens: list[str],
 ) -> KeyRecord:
     if source.key_id:
-        record = find_key(service, call, source.key_id)
+        record = find_key(service, call, source.key_id, grant_tokens=grant_tokens)
         if blob is not None and record.key_id != blob.key_id:
+            if record.account != call.account:
+                # Whether a key of another account exists is told only to who may use it.
+                call.audit.key_arn = service.key_arn(record.account, record.key_id)
+                authorize(call, operation, service, record, context=source.context, grant_tokens=grant_tokens)
             raise IncorrectKeyError(
                 "The key ID in the request does not identify a CMK that can perform this operation."
             )
         return record
     if blob is None:
         raise ValidationError("An asymmetric ciphertext doesn't name its KMS key: KeyId is required.")
-    unnamed = find_record(service, call, blob.key_id)
+    unnamed = find_record(service, call, blob.key_id, grant_tokens=grant_tokens)
     if unnamed is None:
-        call.audit.reason = "the ciphertext names no known key"
-        raise AccessDeniedError(ACCESS_DENIED_MESSAGE)
+        raise deny_unknown(service, call, grant_tokens, "the ciphertext names no known key")
     return unnamed

@@ -23,6 +23,7 @@ from datakeys.keyservice.material.private_key import PrivateKey
 from datakeys.keyservice.operations.access import authorize
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.key_metadata import build_key_metadata
+from datakeys.keyservice.operations.key_policies import check_policy, read_policy
 from datakeys.keyservice.operations.keyring import build_binding
 from datakeys.keyservice.operations.tags import check_tags, read_tags
 from datakeys.keyservice.operations.validation import Members
@@ -31,7 +32,6 @@ from datakeys.keyservice.store.records import KeyRecord, MaterialRecord
 NAME: Final = "CreateKey"
 MAX_KEYS_PER_ACCOUNT: Final = 100_000
 MAX_DESCRIPTION: Final = 8192
-MAX_POLICY: Final = 131_072
 
 _STORE_ORIGINS: Final = frozenset({KeyOrigin.AWS_CLOUDHSM, KeyOrigin.EXTERNAL_KEY_STORE})
 
@@ -44,6 +44,8 @@ class _Request:
     description: str
     custom_key_store_id: str
     tags: tuple[tuple[str, str], ...]
+    policy: str
+    bypasses_lockout_check: bool
 
 
 def create_key(service: Service, call: Call) -> dict[str, Any]:
@@ -53,8 +55,9 @@ def create_key(service: Service, call: Call) -> dict[str, Any]:
         SerializationError: A member has the wrong JSON type.
         ValidationError: Constraints are broken, or spec and usage don't fit.
         AccessDeniedError: Not the controller.
+        MalformedPolicyDocumentError: Policy isn't a key policy, or it locks the caller out.
         UnsupportedOperationError: Something this service doesn't offer.
-        LimitExceededError: The account has 100,000 keys.
+        LimitExceededError: The account has 100,000 keys, or Policy is longer than 32,768 bytes.
         AlreadyExistsError: The object has a key of another spec, usage or origin.
         DependencyTimeoutError: The store can't be reached, or the object's old key is being destroyed.
     """
@@ -69,6 +72,8 @@ def create_key(service: Service, call: Call) -> dict[str, Any]:
     if service.store.count_keys(call.account) >= MAX_KEYS_PER_ACCOUNT:
         raise LimitExceededError("The account has reached its quota of KMS keys.")
     new = _build_record(service, call, request)
+    if new.policy:
+        check_policy(service, call, new, new.policy, bypass=request.bypasses_lockout_check)
     record = service.store.create_key(new)
     if record.key_id != new.key_id:
         record = _adopt(service, record, request)
@@ -85,21 +90,25 @@ def _parse(call: Call) -> _Request:
     usage = members.enum("KeyUsage", tuple(KeyUsage))
     origin = members.enum("Origin", tuple(KeyOrigin), KeyOrigin.AWS_KMS)
     store_id = members.string("CustomKeyStoreId", minimum=1, maximum=64)
-    policy = members.string("Policy", minimum=1, maximum=MAX_POLICY)
+    policy = read_policy(members)
+    bypass = members.boolean("BypassPolicyLockoutSafetyCheck")
     multi_region = members.boolean("MultiRegion")
     tags = read_tags(members)
     members.finish()
     check_tags(tags)
     if old_spec and new_spec:
-        raise ValidationError("You cannot specify KeySpec and CustomerMasterKeySpec in the same request.")
+        raise ValidationError(
+            "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. "
+            "CustomerMasterKeySpec is deprecated."
+        )
     spec = KeySpec(new_spec or old_spec or KeySpec.SYMMETRIC_DEFAULT)
     if multi_region:
         raise UnsupportedOperationError("Multi-Region keys are not supported.")
-    if policy:
-        raise UnsupportedOperationError("Key policies are not supported yet.")
     if origin in _STORE_ORIGINS and spec is not KeySpec.SYMMETRIC_DEFAULT:
         raise UnsupportedOperationError("A custom key store holds only symmetric encryption keys.")
-    return _Request(spec, _decide_usage(spec, usage), KeyOrigin(origin), description, store_id, tags)
+    return _Request(
+        spec, _decide_usage(spec, usage), KeyOrigin(origin), description, store_id, tags, policy, bypass
+    )
 
 
 def _decide_usage(spec: KeySpec, usage: str) -> KeyUsage:
@@ -107,11 +116,15 @@ def _decide_usage(spec: KeySpec, usage: str) -> KeyUsage:
     if not usage:
         if spec is KeySpec.SYMMETRIC_DEFAULT:
             return KeyUsage.ENCRYPT_DECRYPT
-        raise ValidationError(f"You must specify a KeyUsage value for KeySpec {spec}.")
-    if usage not in allowed:
+        kind = "HMAC" if KeyUsage.GENERATE_VERIFY_MAC in allowed else "asymmetric"
+        raise ValidationError(f"You must specify a KeyUsage value for an {kind} CMK.")
+    if usage not in allowed and spec is KeySpec.SYMMETRIC_DEFAULT:
         raise ValidationError(
-            f"The operation failed because the KeyUsage value {usage} doesn't fit KeySpec {spec}."
+            f"The operation failed because the KeyUsage value of the CMK is {usage}. To perform this "
+            "operation, the KeyUsage value must be ENCRYPT_DECRYPT."
         )
+    if usage not in allowed:
+        raise ValidationError(f"KeyUsage {usage} is not compatible with KeySpec {spec}")
     return KeyUsage(usage)
 
 
@@ -137,6 +150,7 @@ def _build_record(service: Service, call: Call, request: _Request) -> KeyRecord:
         object_name=call.object_name,
         custom_key_store_id=request.custom_key_store_id,
         tags=request.tags,
+        policy=request.policy,
     )
     if request.origin is not KeyOrigin.AWS_KMS:
         return record

@@ -1,7 +1,8 @@
 """Grant tokens: they name a grant, carry a MAC, aren't secret, and give nothing to another than the grantee.
 
 Zone: no key material but the root key's handle. Source: kms-semantics section 4.2. A grant is effective as
-soon as it is in memory, so a token only has to prove that its grant exists.
+soon as it is in memory; a genuine token of one that isn't there yet makes this replica look it up in the
+store, so a token works at once on every replica.
 """
 
 import base64
@@ -14,7 +15,8 @@ from typing import Final
 from datakeys.contract.errors import InvalidGrantTokenError
 from datakeys.keyservice.material.derive import RandomSource
 from datakeys.keyservice.material.root_key import MAC_BYTES, RootKey
-from datakeys.keyservice.store.interface import KeyStore
+from datakeys.keyservice.operations.call import Call, Service, WouldBlockError
+from datakeys.keyservice.store.records import GrantRecord
 
 TOKEN_FORMAT_V1: Final = 1
 _KEY_ID_BYTES: Final = 16
@@ -55,13 +57,43 @@ def parse_grant_token(root_key: RootKey, token: str) -> tuple[str, str]:
     return key_id, content[1 + _KEY_ID_BYTES : -_SALT_BYTES].hex()
 
 
-def check_grant_tokens(root_key: RootKey, store: KeyStore, tokens: Sequence[str]) -> None:
+def names_key(root_key: RootKey, tokens: Sequence[str], key_id: str) -> bool:
+    """Return whether one of the tokens is a genuine one for a key."""
+    for token in tokens:
+        try:
+            if parse_grant_token(root_key, token)[0] == key_id:
+                return True
+        except InvalidGrantTokenError:
+            continue
+    return False
+
+
+def find_granted(service: Service, call: Call, token: str) -> GrantRecord:
+    """Return the grant that a token names, from memory or from the store.
+
+    Raises:
+        InvalidGrantTokenError: The token is malformed, or its grant is gone.
+        DependencyTimeoutError: The store can't be reached.
+        WouldBlockError: The call may not block, but must ask the store.
+    """
+    key_id, grant_id = parse_grant_token(service.root_key, token)
+    grant = service.store.find_grant(key_id, grant_id)
+    if grant is None:
+        if not call.may_block:
+            raise WouldBlockError
+        grant = service.store.refresh_grant(key_id, grant_id)
+    if grant is None:
+        raise InvalidGrantTokenError("The grant token is not valid.")
+    return grant
+
+
+def check_grant_tokens(service: Service, call: Call, tokens: Sequence[str]) -> None:
     """Check that every token names an existing grant.
 
     Raises:
         InvalidGrantTokenError: One doesn't.
+        DependencyTimeoutError: The store can't be reached.
+        WouldBlockError: The call may not block, but must ask the store.
     """
     for token in tokens:
-        key_id, grant_id = parse_grant_token(root_key, token)
-        if store.find_grant(key_id, grant_id) is None:
-            raise InvalidGrantTokenError("The grant token is not valid.")
+        find_granted(service, call, token)

@@ -10,9 +10,16 @@ import json
 import re
 from typing import Any, Final
 
-from datakeys.contract.errors import InvalidGrantIdError, LimitExceededError, ValidationError
+from datakeys.contract.errors import (
+    InvalidArnError,
+    InvalidGrantIdError,
+    LimitExceededError,
+    ValidationError,
+)
 from datakeys.contract.key_types import KeySpec, KeyUsage
+from datakeys.keyservice.authz.grant_rules import GrantWish
 from datakeys.keyservice.authz.policy import reserved_pairs
+from datakeys.keyservice.authz.realm import Realm
 from datakeys.keyservice.operations.access import read_grant_tokens, read_key_id, resolve
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.crypto_request import stop_dry_run
@@ -29,7 +36,6 @@ MAX_GRANT_NAME: Final = 256
 MAX_GRANT_ID: Final = 128
 _PRINCIPAL: Final = re.compile(r"^[\w+=,.@:/-]+$", re.ASCII)
 _NAME: Final = re.compile(r"^[a-zA-Z0-9:/_-]+$")
-_SERVICE_ACCOUNT: Final = re.compile(r"system:serviceaccount:[a-z0-9-]{1,63}:[a-z0-9.-]{1,253}")
 
 #: Source: AWS KMS API, shape GrantOperation.
 GRANT_OPERATIONS: Final = (
@@ -64,6 +70,7 @@ def create_grant(service: Service, call: Call) -> dict[str, Any]:
 
     Raises:
         ValidationError: A constraint is broken, or the key can't do an operation.
+        InvalidArnError: In the local mode: a principal isn't the ARN of one.
         NotFoundError: No such key; an alias isn't accepted.
         InvalidGrantTokenError: A grant token is malformed or unknown.
         AccessDeniedError: Not allowed.
@@ -74,8 +81,10 @@ def create_grant(service: Service, call: Call) -> dict[str, Any]:
     """
     members = Members(call.body)
     key_id = read_key_id(members)
-    grantee = members.required_string("GranteePrincipal", maximum=MAX_PRINCIPAL, pattern=_PRINCIPAL)
-    retiring = members.string("RetiringPrincipal", minimum=1, maximum=MAX_PRINCIPAL, pattern=_PRINCIPAL)
+    refuse_service_principal(members, "GranteeServicePrincipal")
+    refuse_service_principal(members, "RetiringServicePrincipal")
+    grantee = read_principal(members, "GranteePrincipal", required=True)
+    retiring = read_principal(members, "RetiringPrincipal")
     name = members.string("Name", minimum=1, maximum=MAX_GRANT_NAME, pattern=_NAME)
     operations = _read_operations(members)
     equals, subset = _read_constraints(members)
@@ -83,9 +92,11 @@ def create_grant(service: Service, call: Call) -> dict[str, Any]:
     dry_run = members.boolean("DryRun")
     members.finish()
     call.audit.dry_run = dry_run
-    if not _SERVICE_ACCOUNT.fullmatch(grantee):
-        raise ValidationError("GranteePrincipal must be system:serviceaccount:<namespace>:<name>.")
-    record = resolve(service, call, "CreateGrant", key_id, alias_allowed=False, grant_tokens=tokens)
+    check_principals(service.realm, GranteePrincipal=grantee, RetiringPrincipal=retiring)
+    wish = GrantWish(grantee, operations, equals, subset)
+    record = resolve(
+        service, call, "CreateGrant", key_id, alias_allowed=False, grant_tokens=tokens, wish=wish
+    )
     _check_fit(record, operations, constrained=equals is not None or subset is not None)
     if len(service.store.list_grants(record.key_id)) >= MAX_GRANTS_PER_KEY:
         raise LimitExceededError("The KMS key has reached its quota of grants.")
@@ -120,6 +131,7 @@ def list_grants(service: Service, call: Call) -> dict[str, Any]:
     key_id = read_key_id(members)
     grant_id = members.string("GrantId", minimum=1, maximum=MAX_GRANT_ID)
     grantee = members.string("GranteePrincipal", minimum=1, maximum=MAX_PRINCIPAL, pattern=_PRINCIPAL)
+    refuse_service_principal(members, "GranteeServicePrincipal")
     page = read_page(members)
     members.finish()
     record = resolve(service, call, "ListGrants", key_id, alias_allowed=False)
@@ -133,7 +145,7 @@ def list_grants(service: Service, call: Call) -> dict[str, Any]:
         page,
         member="Grants",
         sort_key=lambda grant: grant.grant_id,
-        entry=lambda grant: _build_entry(grant, key_arn),
+        entry=lambda grant: build_entry(grant, key_arn),
     )
 
 
@@ -160,6 +172,37 @@ def revoke_grant(service: Service, call: Call) -> dict[str, Any]:
         stop_dry_run(dry_run=True)
     service.store.delete_grant(record.key_id, grant_id)
     return {}
+
+
+def read_principal(members: Members, name: str, *, required: bool = False) -> str:
+    """Return a member that names a principal, of 1..256 characters; empty if it is absent."""
+    read = members.required_string if required else members.string
+    return read(name, minimum=1, maximum=MAX_PRINCIPAL, pattern=_PRINCIPAL)
+
+
+def refuse_service_principal(members: Members, name: str) -> None:
+    """Collect that a member names a service: no service acts for anybody here."""
+    members.string(name, minimum=1, maximum=128)
+    if members.has(name):
+        members.fail(
+            f"Value at '{member_name(name)}' failed to satisfy constraint: Member must be null: "
+            "there are no service principals here"
+        )
+
+
+def check_principals(realm: Realm, **named: str) -> None:
+    """Check that members name principals of the realm; an empty one is absent.
+
+    Raises:
+        ValidationError: In a cluster: one isn't the user name of a ServiceAccount.
+        InvalidArnError: In the local mode: one isn't the ARN of a principal.
+    """
+    for member, text in named.items():
+        if not text or realm.is_principal(text):
+            continue
+        if realm.is_cluster:
+            raise ValidationError(f"{member} must be system:serviceaccount:<namespace>:<name>.")
+        raise InvalidArnError(f"{member}: ARN does not refer to a valid principal: {text}")
 
 
 def _read_operations(members: Members) -> frozenset[str]:
@@ -200,6 +243,7 @@ def _read_constraints(members: Members) -> tuple[dict[str, str] | None, dict[str
         members.fail(
             "Value at 'constraints' failed to satisfy constraint: Member must hold only one constraint"
         )
+    inner.string("SourceArn")
     if inner.has("SourceArn"):
         members.fail("Value at 'constraints.sourceArn' failed to satisfy constraint: Member must be null")
     return found[0], found[1]
@@ -241,7 +285,8 @@ def _with_id(service: Service, call: Call, grant: GrantRecord) -> GrantRecord:
     return GrantRecord.from_json({**grant.to_json(), "grantId": grant_id})
 
 
-def _build_entry(grant: GrantRecord, key_arn: str) -> dict[str, Any]:
+def build_entry(grant: GrantRecord, key_arn: str) -> dict[str, Any]:
+    """Return a grant as lists show it; the token isn't among it."""
     entry: dict[str, Any] = {
         "KeyId": key_arn,
         "GrantId": grant.grant_id,

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from datakeys.contract.errors import DependencyTimeoutError
 from datakeys.contract.identity import AUDIENCE
 from datakeys.keyservice.audit.audit_log import AuditLog
+from datakeys.keyservice.authn.access_reviews import ClusterAuthorizer
 from datakeys.keyservice.authn.authenticator import Authenticator
 from datakeys.keyservice.authn.claims import ControllerIdentity
 from datakeys.keyservice.authn.cluster import KubernetesCluster
@@ -121,7 +122,14 @@ class App:
         store = KubernetesStore(self._secrets, root_key)
         keyring = Keyring(root_key)
         service = Service(
-            Realm(settings.cluster_name), store, root_key, keyring, time.time, os.urandom, self._changes
+            Realm(settings.cluster_name),
+            store,
+            root_key,
+            keyring,
+            time.time,
+            os.urandom,
+            self._changes,
+            ClusterAuthorizer(self._api, time.monotonic),
         )
         schedule = ScheduledTask(store, self._executor, time.time, build_chores(service))
         store.cache.index.listeners += [keyring.forget, schedule.wake]

@@ -24,9 +24,9 @@ from datakeys.contract.errors import (
     NotFoundError,
 )
 from datakeys.keyservice.audit.audit_log import AuditLog, AuditRecord
-from datakeys.keyservice.authz.account import decide_account
+from datakeys.keyservice.authz.account import decide_account, decide_object_name
 from datakeys.keyservice.authz.principal import Principal
-from datakeys.keyservice.operations.call import AuditFacts, Call, Service, Wait
+from datakeys.keyservice.operations.call import AuditFacts, Call, Service, Wait, WouldBlockError
 from datakeys.keyservice.operations.table import Verb
 from datakeys.keyservice.server.callers import Callers
 from datakeys.keyservice.server.errors import REQUEST_ID_HEADER, build_error_response
@@ -55,6 +55,8 @@ class _Exchange:
     body: dict[str, Any] = field(default_factory=dict, repr=False)
     principal: Principal | None = None
     call: Call | None = None
+    #: The rate quota counts a request once, however often it is run.
+    charged: bool = False
 
 
 class Dispatcher:
@@ -109,7 +111,10 @@ class Dispatcher:
     def _run(self, exchange: _Exchange) -> HttpResponse | Awaitable[HttpResponse]:
         if exchange.verb is not None and exchange.verb.wait is not None:
             return self._run_after(exchange, exchange.verb.wait)
-        result, error = self._execute(exchange)
+        try:
+            result, error = self._execute(exchange, may_block=False)
+        except WouldBlockError:
+            return self._run_in_executor(exchange)
         if _may_be_new(exchange, error):
             return self._run_in_executor(exchange)
         return self._finish(exchange, result, error)
@@ -134,22 +139,31 @@ class Dispatcher:
                 error = failure
         return self._finish(exchange, result, error)
 
-    def _execute(self, exchange: _Exchange) -> tuple[dict[str, Any] | None, KmsError | None]:
-        """Run the operation. This is the process edge: whatever goes wrong becomes a KMS error."""
+    def _execute(
+        self, exchange: _Exchange, *, may_block: bool = True
+    ) -> tuple[dict[str, Any] | None, KmsError | None]:
+        """Run the operation. This is the process edge: whatever goes wrong becomes a KMS error.
+
+        Raises:
+            WouldBlockError: It may not block, but must: run it again in the executor.
+        """
         verb, principal = exchange.verb, exchange.principal
         if verb is None or principal is None:
             raise RuntimeError("an operation needs a verb and a principal")
-        exchange.call = call = Call(principal, "", exchange.body)
+        exchange.call = call = Call(principal, "", exchange.body, may_block=may_block)
         try:
             headers = exchange.request.headers
             if verb.wait is None:
                 call.account = decide_account(principal, read_account(headers))
-            call.object_name = read_object_name(headers)
-            if self._quotas is not None:
+            call.object_name = decide_object_name(principal, read_object_name(headers))
+            if self._quotas is not None and not exchange.charged:
                 self._quotas.take(call.account, verb.name)
+                exchange.charged = True
             return verb.run(self._service, call), None
         except KmsError as error:
             return None, error
+        except WouldBlockError:
+            raise
         except Exception as failure:  # noqa: BLE001 - the process edge
             return None, _log_failure(verb.name, exchange.request_id, failure)
 

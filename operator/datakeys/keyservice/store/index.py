@@ -68,6 +68,12 @@ class RecordIndex:
         grants = self._grants.get(key_id)
         return () if grants is None else tuple(grants.values())
 
+    def list_retirable_grants(self, principal: str) -> Sequence[GrantRecord]:
+        """Return all grants that a principal may retire, in no order."""
+        with self.lock:
+            of_keys = list(self._grants.values())
+        return [g for grants in of_keys for g in grants.values() if g.retiring_principal == principal]
+
     def count_keys(self, account: str) -> int:
         """Return how many keys an account has."""
         return self._key_counts.get(account, 0)

@@ -41,6 +41,9 @@ class KeyStore(Protocol):
     def list_grants(self, key_id: str) -> Sequence[GrantRecord]:
         """Return a key's grants, in no order."""
 
+    def list_retirable_grants(self, principal: str) -> Sequence[GrantRecord]:
+        """Return all grants that a principal may retire, in no order."""
+
     def count_keys(self, account: str) -> int:
         """Return how many keys an account has, those pending deletion included."""
 
@@ -49,6 +52,14 @@ class KeyStore(Protocol):
 
     def refresh_key(self, key_id: str) -> KeyRecord | None:
         """Look for a key that memory doesn't have yet. May block.
+
+        Raises:
+            IntegrityError: The stored record fails authentication.
+            DependencyTimeoutError: The store can't be reached.
+        """
+
+    def refresh_grant(self, key_id: str, grant_id: str) -> GrantRecord | None:
+        """Look for a grant that memory doesn't have yet. May block.
 
         Raises:
             IntegrityError: The stored record fails authentication.

@@ -49,6 +49,7 @@ class KubernetesStore:
         self.list_aliases = index.list_aliases
         self.list_keys = index.list_keys
         self.list_grants = index.list_grants
+        self.list_retirable_grants = index.list_retirable_grants
         self.count_keys = index.count_keys
         self.list_scheduled = index.list_scheduled
 
@@ -65,6 +66,16 @@ class KubernetesStore:
         self._refreshed_at = now
         self._fetch_key(key_id)
         return self.find_key(key_id)
+
+    def refresh_grant(self, key_id: str, grant_id: str) -> GrantRecord | None:
+        """Look for a grant in the cluster.
+
+        Raises:
+            IntegrityError: The stored record fails authentication.
+            DependencyTimeoutError: The API can't be reached.
+        """
+        secret = self._objects.get(codec.build_grant_name(key_id, grant_id))
+        return None if secret is None else self._take(secret, GrantRecord)
 
     def create_key(self, record: KeyRecord) -> KeyRecord:
         """Create a key, or return the one of the same object.

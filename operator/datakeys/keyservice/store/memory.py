@@ -50,6 +50,14 @@ class MemoryStore:
         """Return a key's grants."""
         return self.index.list_grants(key_id)
 
+    def list_retirable_grants(self, principal: str) -> Sequence[GrantRecord]:
+        """Return all grants that a principal may retire."""
+        return self.index.list_retirable_grants(principal)
+
+    def refresh_grant(self, key_id: str, grant_id: str) -> GrantRecord | None:
+        """Return a grant, or None: memory is all there is."""
+        return self.index.find_grant(key_id, grant_id)
+
     def count_keys(self, account: str) -> int:
         """Return how many keys an account has."""
         return self.index.count_keys(account)
