@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from canary import build_needles, scan_bytes
+from datakeys.keyservice.material.ciphertext_blob import parse_blob
+from datakeys.keyservice.material.private_key import PrivateKey
+from datakeys.keyservice.operations import ciphertext_source
 from datakeys.keyservice.operations.table import VERBS
 from keyservice_rig import DispatchRig, b64, bound
 from material_rig import build_import
@@ -19,6 +23,17 @@ from material_rig import build_import
 #: Material of a customer.
 IMPORTED = b"IMPORTED-CANARY-0123456789abcdef"
 ACCOUNT = {"x_datakeys_account": "team-a"}
+PLAINTEXT = b"PLAINTEXT-CANARY-0123456789abcdef"
+SIGNING = {
+    "RSA_2048": "RSASSA_PSS_SHA_256",
+    "ECC_NIST_P256": "ECDSA_SHA_256",
+    "ECC_NIST_EDWARDS25519": "ED25519_SHA_512",
+    "ML_DSA_65": "ML_DSA_SHAKE_256",
+}
+#: Operations whose answers hold plaintext, because that is what they are for.
+REVEALING = ("GenerateDataKey", "GenerateDataKeyPair", "GenerateRandom", "Decrypt")
+
+Caller = Callable[..., Awaitable[dict[str, Any]]]
 
 
 class Recorder:
@@ -64,8 +79,8 @@ async def walk(rig: DispatchRig) -> list[tuple[str, bytes]]:
     await send("Decrypt", {"CiphertextBlob": blob, "EncryptionContext": bound(x="y")}, pod)
     await send("Decrypt", {"CiphertextBlob": blob, "EncryptionContext": bound(), "DryRun": True}, pod)
     await send("GenerateDataKey", {"KeyId": arn, "NumberOfBytes": 32}, pod)
-    await send("Encrypt", {"KeyId": arn, "Plaintext": b64(b"PLAINTEXT-CANARY-0123456789abcdef")}, pod)
-    await send("Encrypt", {"KeyId": "", "Plaintext": b64(b"PLAINTEXT-CANARY-0123456789abcdef")}, pod)
+    await send("Encrypt", {"KeyId": arn, "Plaintext": b64(PLAINTEXT)}, pod)
+    await send("Encrypt", {"KeyId": "", "Plaintext": b64(PLAINTEXT)}, pod)
     await control("DescribeKey", KeyId=arn)
     await control("CreateAlias", AliasName="alias/x", TargetKeyId=arn)
     await control("UpdateAlias", AliasName="alias/x", TargetKeyId=arn)
@@ -83,13 +98,14 @@ async def walk(rig: DispatchRig) -> list[tuple[str, bytes]]:
     await control("RotateKeyOnDemand", KeyId=arn)
     await control("ListKeyRotations", KeyId=arn, IncludeKeyMaterial="ALL_KEY_MATERIAL")
     await walk_import(control)
+    await walk_other_keys(control, lambda operation, **body: send(operation, body, pod))
     await control("RevokeGrant", KeyId=arn, GrantId=grant["GrantId"])
     for operation in ("DisableKey", "EnableKey", "ScheduleKeyDeletion", "CancelKeyDeletion"):
         await control(operation, KeyId=arn)
     return answers
 
 
-async def walk_import(control: Callable[..., Awaitable[dict[str, Any]]]) -> None:
+async def walk_import(control: Caller) -> None:
     """Import material, badly and well, and delete it."""
     arn = (await control("CreateKey", Origin="EXTERNAL"))["KeyMetadata"]["Arn"]
     wrapping = {"WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048"}
@@ -98,6 +114,64 @@ async def walk_import(control: Callable[..., Awaitable[dict[str, Any]]]) -> None
         await control("ImportKeyMaterial", **build_import(arn, parameters, material))
     await control("ListKeyRotations", KeyId=arn, IncludeKeyMaterial="ALL_KEY_MATERIAL")
     await control("DeleteImportedKeyMaterial", KeyId=arn)
+
+
+async def walk_other_keys(control: Caller, use: Caller) -> None:
+    """Sign, make MACs and key pairs, re-encrypt, well and badly."""
+
+    async def create(spec: str, usage: str, *operations: str) -> str:
+        created = await control("CreateKey", KeySpec=spec, KeyUsage=usage)
+        arn = str(created["KeyMetadata"]["Arn"])
+        grantee = "system:serviceaccount:team-a:app"
+        await control("CreateGrant", KeyId=arn, GranteePrincipal=grantee, Operations=list(operations))
+        return arn
+
+    text = b64(PLAINTEXT)
+    for spec, algorithm in SIGNING.items():
+        members = {
+            "KeyId": await create(spec, "SIGN_VERIFY", "Sign", "Verify", "GetPublicKey"),
+            "SigningAlgorithm": algorithm,
+            "Message": text,
+        }
+        signature = (await use("Sign", **members))["Signature"]
+        for given in (signature, text):
+            await use("Verify", **members, Signature=given)
+        await use("GetPublicKey", KeyId=members["KeyId"])
+    members = {
+        "KeyId": await create("HMAC_256", "GENERATE_VERIFY_MAC", "GenerateMac", "VerifyMac"),
+        "MacAlgorithm": "HMAC_SHA_256",
+        "Message": text,
+    }
+    mac = (await use("GenerateMac", **members))["Mac"]
+    for given in (mac, text):
+        await use("VerifyMac", **members, Mac=given)
+    both = ("GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext")
+    arn = await create(
+        "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT", *both, "Encrypt", "ReEncryptFrom", "ReEncryptTo"
+    )
+    for operation in both:
+        await use(operation, KeyId=arn, KeyPairSpec="ECC_NIST_P256")
+    blob = (await use("Encrypt", KeyId=arn, Plaintext=text))["CiphertextBlob"]
+    for given in (blob, text):
+        await use("ReEncrypt", CiphertextBlob=given, DestinationKeyId=arn)
+    await use("GenerateRandom", NumberOfBytes=32)
+
+
+def private_values(rig: DispatchRig) -> list[bytes]:
+    """Return the secret numbers of all private keys that were opened."""
+    opened = [item.key for of_key in rig.rig.keyring._opened.values() for item in of_key.values()]
+    values = []
+    for handle in opened:
+        if not isinstance(handle, PrivateKey):
+            continue
+        key = handle._key
+        if isinstance(key, rsa.RSAPrivateKey):
+            values.append(key.private_numbers().d.to_bytes(256, "big"))
+        elif isinstance(key, ec.EllipticCurvePrivateKey):
+            values.append(key.private_numbers().private_value.to_bytes(32, "big"))
+        else:
+            values.append(key.private_bytes_raw())
+    return values
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -110,9 +184,8 @@ async def test_nothing_leaks(
     rig.rig.clock.now = time.time()
     object.__setattr__(rig.rig.service, "random", recorder)
     if damaged:
-        original = VERBS["Decrypt"].run.__globals__["parse_blob"]
         patch = pytest.MonkeyPatch()
-        patch.setitem(VERBS["Decrypt"].run.__globals__, "parse_blob", lambda raw: [original(raw)])
+        patch.setattr(ciphertext_source, "parse_blob", lambda raw: [parse_blob(raw)])
     with caplog.at_level(logging.DEBUG):
         answers = await walk(rig)
     if damaged:
@@ -122,16 +195,25 @@ async def test_nothing_leaks(
     stored = json.dumps([record.to_json() for record in rig.rig.store.index._keys.values()]).encode()
     logs = "\n".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records).encode()
     audit = read(audit_file)
-    quiet = b"\n".join(body for name, body in answers if name not in ("GenerateDataKey", "Decrypt"))
+    quiet = b"\n".join(body for name, body in answers if name not in REVEALING)
     shown_ids = set(re.findall(rb'"(?:GrantId|KeyMaterialId|CurrentKeyMaterialId)": "([0-9a-f]{64})"', quiet))
+    # The material of asymmetric and HMAC keys has ids too, but no answer shows them.
+    shown_ids |= {
+        material.material_id.encode()
+        for record in rig.rig.store.index._keys.values()
+        for material in record.materials
+    }
     given = [value for value in recorder.given if value.hex().encode() not in shown_ids]
     secrets = [rig.rig.root_secret, IMPORTED, *(value for value in given if len(value) == 32)]
     assert len(secrets) >= 3
+    private = private_values(rig)
+    assert len(private) == len(SIGNING)
+    secrets += private
     for secret in secrets:
         needles = build_needles(secret)
         places = {"logs": logs, "audit": audit, "store": stored, "answers": quiet}
         for place, data in places.items():
             assert not scan_bytes(place, data, needles)
-    needles = build_needles(b"PLAINTEXT-CANARY-0123456789abcdef")
+    needles = build_needles(PLAINTEXT)
     everything = logs + audit + b"\n".join(body for _, body in answers)
     assert not scan_bytes("anywhere", everything, needles)
