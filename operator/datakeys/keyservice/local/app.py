@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -89,9 +90,9 @@ class LocalApp:
             return regions.handle(request) if request.method == "POST" else health.handle(request)
 
         server = HttpServer(handle, HttpLimits(max_body_bytes=_MAX_BODY_BYTES))
-        listen = self._arguments.listen
-        port = await server.start(listen.host, listen.port)
-        self._announce(port)
+        host = await self._resolve_host()
+        port = await server.start(host, self._arguments.listen.port)
+        self._announce(host, port)
         await self._stopping.wait()
         await server.drain(_GRACE_SECONDS)
         executor.shutdown(wait=False, cancel_futures=True)
@@ -105,9 +106,21 @@ class LocalApp:
             self._failed = True
             self._stopping.set()
 
-    def _announce(self, port: int) -> None:
+    async def _resolve_host(self) -> str:
+        """Return one address: a name with several would get another free port on each.
+
+        Raises:
+            OSError: The name isn't known.
+        """
+        listen = self._arguments.listen
+        found = await asyncio.get_running_loop().getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM
+        )
+        return str(min(found)[4][0])
+
+    def _announce(self, host: str, port: int) -> None:
         """Print the one line that a starter waits for."""
-        host, arguments = self._arguments.listen.host, self._arguments
+        arguments = self._arguments
         shown = f"[{host}]" if ":" in host else host
         line = {
             "event": "ready",
@@ -119,12 +132,5 @@ class LocalApp:
         }
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
-        if not _is_loopback(host):
+        if not ipaddress.ip_address(host).is_loopback:
             _LOG.warning("anybody who can reach this address can use the keys", extra={"host": host})
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -44,7 +44,7 @@ def parse_verb(request: HttpRequest) -> Verb:
         UnknownOperationError: None of this service.
     """
     verb = _BY_TARGET.get(request.headers.get(b"x-amz-target", b""))
-    if verb is None or request.method != "POST" or request.target != b"/":
+    if verb is None or request.method != "POST" or request.target.partition(b"?")[0] != b"/":
         raise UnknownOperationError("The operation is not known.")
     return verb
 

@@ -66,6 +66,32 @@ def test_ready_line_and_time(start_local: Starter) -> None:
     assert local.ready_seconds < 2
 
 
+@pytest.mark.parametrize(
+    ("listen", "endpoint"),
+    [("localhost:0", "http://127.0.0.1:"), ("[::1]:0", "http://[::1]:"), ("0.0.0.0:0", "http://0.0.0.0:")],
+)
+def test_ways_to_listen(listen: str, endpoint: str) -> None:
+    """Names and IPv6 work; an address that others can reach gets a warning."""
+    process = start("--listen", listen)
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    assert ready["endpoint"] == f"{endpoint}{ready['port']}"
+    with urllib.request.urlopen(ready["endpoint"] + "/healthz", timeout=5) as answer:  # noqa: S310
+        assert answer.status == 200
+    process.terminate()
+    _, errors = process.communicate(timeout=10)
+    assert ("anybody who can reach this address" in errors) == listen.startswith("0.")
+
+
+def test_unknown_host_is_a_clear_error() -> None:
+    """A name that doesn't resolve ends the start with one line."""
+    process = start("--listen", "nowhere.invalid:0")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.startswith("can't start: ")
+    assert errors.count("\n") == 1
+
+
 def test_start_imports_no_cluster_client() -> None:
     """What only the cluster needs isn't loaded: the start is fast, and works where it isn't installed."""
     code = (
@@ -272,7 +298,7 @@ def test_health_needs_no_signature(shared_local: LocalProcess) -> None:
 
 
 def test_peculiarities_of_sdks(shared_local: LocalProcess) -> None:
-    """Chunked bodies, Expect, other content types, retry headers and HTTP/1.1 keep-alive all work."""
+    """Chunked bodies, a query, other content types, retry headers and HTTP/1.1 keep-alive all work."""
     head = {"Authorization": ANY_SIGNATURE, "X-Amz-Date": "20260101T000000Z"}
     for more in (
         {"content-type": "application/x-amz-json-1.1; charset=utf-8"},
@@ -280,6 +306,8 @@ def test_peculiarities_of_sdks(shared_local: LocalProcess) -> None:
         {"User-Agent": "aws-sdk-go-v2/1.0", "Accept-Encoding": "identity"},
     ):
         assert post(shared_local, {**head, **more})[0] == 200
+    assert post(shared_local, head, path="/?x=y")[0] == 200
+    assert post(shared_local, head, path="/x")[0] == 400
     connection = http.client.HTTPConnection("127.0.0.1", shared_local.ready["port"], timeout=10)
     target = {"X-Amz-Target": "TrentService.ListKeys"}
     connection.request("POST", "/", iter([b"{", b"}"]), {**head, **target}, encode_chunked=True)
