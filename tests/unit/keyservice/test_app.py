@@ -141,7 +141,8 @@ async def test_life_of_a_process(
     answer = await asyncio.to_thread(call, settings, cluster, "CreateKey")
     assert answer["KeyMetadata"]["KeyState"] == "Enabled"
     _, metrics = await asyncio.to_thread(get, settings.health_listen.port, "/metrics")
-    for name in ("cache_age_seconds", "records 1.0", "broken_records 0.0", "certificate_expiry_timestamp"):
+    shown = ("cache_age_seconds", "records 1.0", "broken_records 0.0", "certificate_expiry_timestamp")
+    for name in (*shown, 'scheduled_changes_total{kind="rotation"} 0.0'):
         assert f"datakeys_keyservice_{name}" in metrics
     os.kill(os.getpid(), signal.SIGTERM)
     assert await asyncio.wait_for(running, 10) is True

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +28,7 @@ from datakeys.keyservice.operations.call import Call
 from datakeys.keyservice.operations.chores import build_chores
 from datakeys.keyservice.server.metrics import RequestMetrics, render
 from datakeys.keyservice.store.schedule import ScheduledTask
-from keyservice_rig import CONTROLLER, START, Rig, account, bound, pod
+from keyservice_rig import CONTROLLER, START, DispatchRig, Rig, account, bound, pod
 from material_rig import (
     Replica,
     create_external_key,
@@ -293,6 +295,46 @@ class TestReplicas:
                 record = replica.store.find_key(key_id)
                 assert record is not None
                 assert len(record.materials) == 2
+
+    async def test_a_replica_that_is_behind(self, rig: Rig, api: FakeClusterApi, audit_file: Path) -> None:
+        """What one replica encrypts after a rotation, another opens before its watch has told it."""
+        rig.clock.now = time.time()  # tokens are checked against the real time
+        one, two = Replica(rig, api), Replica(rig, api)
+        rig.service = one.service
+        arn = rig.create_key()
+        two.watcher.list_all()
+        rig.call("RotateKeyOnDemand", {"KeyId": arn})
+        blob = rig.data_key(arn)
+        behind = two.store.find_key(arn.rpartition("/")[2])
+        assert behind is not None
+        assert len(behind.materials) == 1
+        rig.service = two.service
+        with audit_file.open("wb") as audit:
+            dispatch_rig = DispatchRig(audit.fileno(), rig)
+            token = dispatch_rig.issuer.token("team-a", "app", in_pod=True)
+            body = {"CiphertextBlob": blob, "EncryptionContext": bound()}
+            status_code, answer, _ = await dispatch_rig.send("Decrypt", body, token)
+            dispatch_rig.close()
+        assert status_code == 200, answer
+        assert answer["KeyMaterialId"] == current_material(rig, arn)
+
+    async def test_other_replicas_use_new_material_when_the_watch_delivers(
+        self, rig: Rig, api: FakeClusterApi
+    ) -> None:
+        """A rotation reaches the other replica's next data key by its watch."""
+        one, two = Replica(rig, api), Replica(rig, api)
+        rig.service = one.service
+        arn = rig.create_key()
+        two.watcher.start()
+        await asyncio.to_thread(two.watcher.synced.wait, 5)
+        rig.call("RotateKeyOnDemand", {"KeyId": arn})
+        new = current_material(rig, arn)
+        rig.service = two.service
+        async with asyncio.timeout(5):
+            while current_material(rig, arn) != new:  # noqa: ASYNC110 - the store has no event
+                await asyncio.sleep(0.01)
+        two.watcher.stop()
+        assert decrypt(rig, rig.data_key(arn))["KeyMaterialId"] == new
 
 
 class TestOnDemand:

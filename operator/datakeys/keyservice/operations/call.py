@@ -45,7 +45,7 @@ class Call:
         body: The decoded JSON object.
         object_name: The header ``X-Datakeys-Object-Name``, or empty.
         audit: Filled in by the operation.
-        missing_key_id: Set if the controller named a key that memory doesn't have (yet).
+        missing_key_id: A key that memory lacks (as yet), or whose material a ciphertext names in vain.
         may_block: Whether the operation may wait for the cluster; on the event loop it may not.
         aliases: Key id to the alias by which the request named the key.
     """

@@ -104,6 +104,7 @@ def open_ciphertext(
         plaintext = service.keyring.open_private_key(record).decrypt(source.algorithm, source.blob)
         return Opened(record, call.audit.key_arn, plaintext, "")
     if record.find_material(blob.material_id) is None:
+        call.missing_key_id = record.key_id  # another replica may have rotated it a moment ago
         raise InvalidCiphertextError
     plaintext = service.keyring.open(record, blob.material_id).decrypt(blob, source.context_bytes)
     return Opened(record, call.audit.key_arn, plaintext, blob.material_id)

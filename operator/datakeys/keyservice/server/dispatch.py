@@ -20,6 +20,7 @@ from datakeys.contract.errors import (
     AccessDeniedError,
     AuditError,
     InternalError,
+    InvalidCiphertextError,
     KmsError,
     NotFoundError,
 )
@@ -195,9 +196,9 @@ class Dispatcher:
 
 
 def _may_be_new(exchange: _Exchange, error: KmsError | None) -> bool:
-    """Return whether the controller named a key that another replica may have made a moment ago."""
+    """Return whether a key was named that another replica may have made or rotated a moment ago."""
     return (
-        isinstance(error, (NotFoundError, AccessDeniedError))
+        isinstance(error, (NotFoundError, AccessDeniedError, InvalidCiphertextError))
         and exchange.call is not None
         and bool(exchange.call.missing_key_id)
     )
