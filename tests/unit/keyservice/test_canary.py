@@ -99,6 +99,11 @@ async def walk(rig: DispatchRig) -> list[tuple[str, bytes]]:
     await control("ListKeyRotations", KeyId=arn, IncludeKeyMaterial="ALL_KEY_MATERIAL")
     await walk_import(control)
     await walk_other_keys(control, lambda operation, **body: send(operation, body, pod))
+    policy = await control("GetKeyPolicy", KeyId=arn, PolicyName="default")
+    await control("PutKeyPolicy", KeyId=arn, PolicyName="default", Policy=policy["Policy"])
+    await control("ListKeyPolicies", KeyId=arn)
+    await control("ListRetirableGrants", RetiringPrincipal=grantee)
+    await control("RetireGrant", KeyId=arn, GrantId="0" * 64)
     await control("RevokeGrant", KeyId=arn, GrantId=grant["GrantId"])
     for operation in ("DisableKey", "EnableKey", "ScheduleKeyDeletion", "CancelKeyDeletion"):
         await control(operation, KeyId=arn)
