@@ -1,6 +1,7 @@
 """A key has two views, its KmsKey and the key service's API: what is done in one shows in the other."""
 
 import base64
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -289,6 +290,60 @@ def test_key_of_another_namespace_tells_nothing(objects: Objects, rig: Rig) -> N
         with pytest.raises(RefusedError) as refused:
             Wire(rig, stranger.namespace).call("DisableKey", KeyId=arn)
         assert refused.value.code == "AccessDeniedException"
+
+
+def policy(owner: str, *statements: dict[str, Any]) -> str:
+    """Return a key policy that leaves the decision to the owner's namespace, and more statements."""
+    root = {"Effect": "Allow", "Principal": {"Kubernetes": owner}, "Action": "kms:*", "Resource": "*"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [root, *statements]})
+
+
+def test_key_of_another_namespace_whose_policy_allows(objects: Objects, rig: Rig, wire: Wire) -> None:
+    """A request waits until the key's policy lets its namespace; by ARN and alias ARN; disabled, it heals."""
+    with fresh_objects(rig.api) as stranger:
+        lets = {
+            "Effect": "Allow",
+            "Principal": {"Kubernetes": stranger.namespace},
+            "Action": "kms:GenerateDataKeyWithoutPlaintext",
+            "Resource": "*",
+        }
+        objects.create_key(policy=policy(objects.namespace))
+        objects.create_manifest(ALIASES, "KmsAlias", "orders", {"targetKeyRef": {"name": "main"}})
+        objects.wait_ready("orders", plural=ALIASES)
+        arn, alias = status_of(objects)["arn"], objects.get(ALIASES, "orders")["status"]["arn"]
+        stranger.create_request("by-key", keyId=arn)
+        stranger.create_request("by-alias", keyId=alias)
+        for name in ("by-key", "by-alias"):
+            stranger.wait_condition(REQUESTS, name, "False", "AccessDeniedException")
+        objects.patch(KEYS, "main", {"spec": {"policy": policy(objects.namespace, lets)}})
+        stranger.wait_ready("by-key", "by-alias", seconds=SOON)
+        assert stranger.get(REQUESTS, "by-key")["status"]["keyId"] == arn
+        wire.call("DisableKey", KeyId=arn)
+        stranger.create_request("later", keyId=arn)
+        stranger.wait_condition(REQUESTS, "later", "False", "DisabledException")
+        wire.call("EnableKey", KeyId=arn)
+        stranger.wait_ready("later", seconds=SOON)
+        objects.patch(KEYS, "main", {"spec": {"policy": None}})
+        objects.wait_condition(KEYS, "main", "True", "Applied", type_="Synced")
+        assert eventually(lambda: stranger.namespace not in wire.call("GetKeyPolicy", KeyId=arn)["Policy"])
+        stranger.create_request("too-late", keyId=arn)
+        stranger.wait_condition(REQUESTS, "too-late", "False", "AccessDeniedException")
+
+
+def test_malformed_policy_is_told(objects: Objects, wire: Wire) -> None:
+    """An edit to a policy that is none leaves the old one and names the error and spec.policy."""
+    first = policy(objects.namespace)
+    objects.create_key(policy=first)
+    objects.wait_ready("main", plural=KEYS)
+    objects.patch(KEYS, "main", {"spec": {"policy": "nonsense"}})
+
+    def told() -> bool:
+        conditions = status_of(objects)["conditions"]
+        return any(item["reason"] == "MalformedPolicyDocumentException" for item in conditions)
+
+    assert eventually(told)
+    answer = wire.call("GetKeyPolicy", KeyId=status_of(objects)["keyId"])
+    assert json.loads(answer["Policy"]) == json.loads(first)
 
 
 def test_following_costs_nothing_while_nothing_happens(objects: Objects, controller: Process) -> None:
