@@ -1,8 +1,11 @@
 """The CRDs in the repository are those of the contract."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from datakeys.contract.crd import build_all_crds
 from datakeys.contract.key_types import ALLOWED_USAGES, KeySpec
@@ -40,3 +43,23 @@ def test_every_member_has_a_description() -> None:
 def test_every_key_spec_has_usages() -> None:
     """No key spec is forgotten in the table of usages."""
     assert set(ALLOWED_USAGES) == set(KeySpec)
+
+
+@pytest.mark.parametrize(
+    ("key_id", "accepted"),
+    [
+        ("0f4c4a3e-0000-4000-8000-000000000001", True),
+        ("arn:k8s:kms:cluster-1:shop:key/0f4c4a3e-0000-4000-8000-000000000001", True),
+        ("alias/orders", False),
+        ("arn:k8s:kms:cluster-1:shop:alias/orders", False),
+        ("arn:k8s:kms:cluster-1:shop:key/orders", False),
+        ("0F4C4A3E-0000-4000-8000-000000000001", False),
+        ("", False),
+    ],
+)
+@pytest.mark.parametrize(("crd", "member"), [("kmsgrants", "keyId"), ("kmsaliases", "targetKeyId")])
+def test_grants_and_aliases_name_the_key_itself(crd: str, member: str, key_id: str, accepted: bool) -> None:
+    """Where KMS takes key id or key ARN and no alias, so do the CRDs."""
+    (version,) = build_all_crds()[f"{crd}.datakeys.dev"]["spec"]["versions"]
+    schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"][member]
+    assert (re.search(schema["pattern"], key_id) is not None) is accepted
