@@ -336,7 +336,7 @@ _add(
     "all material",
     lambda kms: {**_rotated(kms), "IncludeKeyMaterial": "ALL_KEY_MATERIAL"},
 )
-_second_page("ListKeyRotations", _rotated)
+_second_page("ListKeyRotations", lambda kms: _rotated(kms, times=3))
 
 # --- import -----------------------------------------------------------------------------------------------
 
