@@ -7,7 +7,6 @@ import pytest
 from datakeys.contract.errors import (
     AccessDeniedError,
     DryRunOperationError,
-    InvalidGrantIdError,
     InvalidGrantTokenError,
     KmsError,
     LimitExceededError,
@@ -228,14 +227,14 @@ def test_revoke(rig: Rig) -> None:
     with pytest.raises(InvalidGrantTokenError):
         use(rig, arn, body={"GrantTokens": [made["GrantToken"]]})
     for members in ({}, {"DryRun": True}):
-        with pytest.raises(InvalidGrantIdError):
+        with pytest.raises(NotFoundError):
             rig.call("RevokeGrant", {**body, **members})
 
 
 def test_revoke_needs_the_right_key(rig: Rig) -> None:
     """A grant id on another key is unknown."""
     made = rig.grant(rig.create_key(), "Decrypt")
-    with pytest.raises(InvalidGrantIdError):
+    with pytest.raises(NotFoundError):
         rig.call("RevokeGrant", {"KeyId": rig.create_key(), "GrantId": made["GrantId"]})
 
 

@@ -16,7 +16,6 @@ from datakeys.contract.errors import (
     AlreadyExistsError,
     DependencyTimeoutError,
     IntegrityError,
-    InvalidGrantIdError,
     NotFoundError,
 )
 from datakeys.contract.key_types import KeyOrigin, KeySpec, KeyState, KeyUsage
@@ -164,7 +163,7 @@ class TestEveryStore:
         assert any_store.find_grant(new_id(), "cd" * 32) is None
         any_store.delete_grant(KEY_ID, "cd" * 32)
         assert any_store.find_grant(KEY_ID, "cd" * 32) is None
-        with pytest.raises(InvalidGrantIdError):
+        with pytest.raises(NotFoundError):
             any_store.delete_grant(KEY_ID, "cd" * 32)
 
     def test_destroy(self, any_store: KeyStore) -> None:

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from datakeys.contract.errors import (
     InvalidArnError,
-    InvalidGrantIdError,
     LimitExceededError,
+    NotFoundError,
     ValidationError,
 )
 from datakeys.contract.key_types import KeySpec, KeyUsage
@@ -156,7 +156,7 @@ def revoke_grant(service: Service, call: Call) -> dict[str, Any]:
         ValidationError: A constraint is broken.
         NotFoundError: No such key; an alias isn't accepted.
         AccessDeniedError: Not allowed.
-        InvalidGrantIdError: No such grant on this key.
+        NotFoundError: No such grant on this key.
         DryRunOperationError: DryRun, and the request would have succeeded.
     """
     members = Members(call.body)
@@ -168,7 +168,7 @@ def revoke_grant(service: Service, call: Call) -> dict[str, Any]:
     record = resolve(service, call, "RevokeGrant", key_id, alias_allowed=False)
     if dry_run:
         if service.store.find_grant(record.key_id, grant_id) is None:
-            raise InvalidGrantIdError(f"Grant ID {grant_id} not found")
+            raise NotFoundError(f"Grant ID {grant_id} not found")
         stop_dry_run(dry_run=True)
     service.store.delete_grant(record.key_id, grant_id)
     return {}

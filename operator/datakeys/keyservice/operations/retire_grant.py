@@ -8,7 +8,7 @@ among its operations, and by the account that issued it.
 from typing import Any, Final
 
 from datakeys.contract.arn import MAX_KEY_ID_LENGTH
-from datakeys.contract.errors import AccessDeniedError, InvalidGrantIdError, NotFoundError, ValidationError
+from datakeys.contract.errors import AccessDeniedError, NotFoundError, ValidationError
 from datakeys.keyservice.authz.key_policy import Verdict
 from datakeys.keyservice.authz.policy import ACCESS_DENIED_MESSAGE
 from datakeys.keyservice.authz.principal import PrincipalKind
@@ -43,8 +43,7 @@ def retire_grant(service: Service, call: Call) -> dict[str, Any]:
     Raises:
         ValidationError: A constraint is broken, or it isn't a token or key and id.
         InvalidGrantTokenError: The token is malformed, or its grant is gone.
-        InvalidGrantIdError: No such grant on this key.
-        NotFoundError: No such key; an alias isn't accepted.
+        NotFoundError: No such grant on this key, or no such key; an alias isn't accepted.
         AccessDeniedError: Not allowed.
         DryRunOperationError: DryRun, and the request would have succeeded.
     """
@@ -121,7 +120,7 @@ def _find_grant(service: Service, call: Call, record: KeyRecord, grant_id: str) 
         if record.account != call.account:
             call.audit.reason = "no such grant on a key of another account"
             raise AccessDeniedError(ACCESS_DENIED_MESSAGE)
-        raise InvalidGrantIdError(f"Grant ID {grant_id} not found")
+        raise NotFoundError(f"Grant ID {grant_id} not found")
     return grant
 
 

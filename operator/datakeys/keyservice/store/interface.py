@@ -123,6 +123,6 @@ class KeyStore(Protocol):
         """Delete a grant.
 
         Raises:
-            InvalidGrantIdError: No such grant on this key.
+            NotFoundError: No such grant on this key.
             DependencyTimeoutError: The store can't be reached.
         """

@@ -13,7 +13,6 @@ from datakeys.contract.errors import (
     AlreadyExistsError,
     DependencyTimeoutError,
     IntegrityError,
-    InvalidGrantIdError,
     NotFoundError,
 )
 from datakeys.keyservice.material.root_key import RootKey
@@ -174,11 +173,11 @@ class KubernetesStore:
         """Delete a grant.
 
         Raises:
-            InvalidGrantIdError: No such grant.
+            NotFoundError: No such grant.
             DependencyTimeoutError: The API can't be reached, or too many conflicts.
         """
         if not self._delete_by_name(codec.build_grant_name(key_id, grant_id)):
-            raise InvalidGrantIdError(f"Grant ID {grant_id} not found")
+            raise NotFoundError(f"Grant ID {grant_id} not found")
 
     def _encode(self, record: Record) -> dict[str, Any]:
         return codec.encode(self._root_key, record, self._objects.namespace)

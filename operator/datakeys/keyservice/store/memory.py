@@ -6,7 +6,7 @@ Zone: sealed material only.
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from datakeys.contract.errors import AlreadyExistsError, InvalidGrantIdError, NotFoundError
+from datakeys.contract.errors import AlreadyExistsError, NotFoundError
 from datakeys.keyservice.store.index import RecordIndex
 from datakeys.keyservice.store.interface import AliasChange, KeyChange
 from datakeys.keyservice.store.records import AliasRecord, GrantRecord, KeyRecord, Record
@@ -144,12 +144,12 @@ class MemoryStore:
         """Delete a grant.
 
         Raises:
-            InvalidGrantIdError: No such grant.
+            NotFoundError: No such grant.
         """
         with self.index.lock:
             existing = self.index.find_grant(key_id, grant_id)
             if existing is None:
-                raise InvalidGrantIdError(f"Grant ID {grant_id} not found")
+                raise NotFoundError(f"Grant ID {grant_id} not found")
             self._commit(drops=[existing])
 
     def _existing_alias(self, account: str, name: str) -> AliasRecord:
