@@ -25,6 +25,7 @@ from user_rights import (
 from workloads import build_key, build_request
 
 KEY_ID = "0a1b2c3d-0000-4000-8000-00000000000f"
+OTHER_KEY_ID = KEY_ID.replace("0a1b", "ffff")
 ARN = f"arn:k8s:kms:cluster-1:{{}}:key/{KEY_ID}"
 
 
@@ -213,17 +214,19 @@ def test_alias_needs_create_alias_on_its_target(users: Users, target: Json, rbac
 
 
 @pytest.mark.parametrize(
-    ("change", "rbac_name"),
+    ("before", "change", "rbac_name"),
     [
-        ({"targetKeyRef": {"name": "other"}}, "other"),
-        ({"targetKeyRef": None, "targetKeyId": KEY_ID}, KEY_ID),
+        ({"targetKeyRef": {"name": "main"}}, {"targetKeyRef": {"name": "other"}}, "other"),
+        ({"targetKeyRef": {"name": "main"}}, {"targetKeyRef": None, "targetKeyId": KEY_ID}, KEY_ID),
+        ({"targetKeyId": OTHER_KEY_ID}, {"targetKeyId": KEY_ID}, KEY_ID),
     ],
+    ids=["name-to-name", "name-to-id", "id-to-id"],
 )
 def test_repointing_an_alias_needs_update_alias_on_the_new_key(
-    users: Users, administrator: Objects, change: Json, rbac_name: str
+    users: Users, administrator: Objects, before: Json, change: Json, rbac_name: str
 ) -> None:
     """Whoever may use an alias can't be led to a key by somebody without a right on that key."""
-    administrator.create(ALIASES, build_alias(users.namespace, targetKeyRef={"name": "main"}))
+    administrator.create(ALIASES, build_alias(users.namespace, **before))
     user = users.new()
     users.allow(user, "createalias")
     users.allow(user, "updatealias", "main")
