@@ -36,6 +36,8 @@ class AuditRecord:
         context: The encryption context.
         blob: The ciphertext blob that came or went, or empty.
         dry_run: Whether nothing was to be done.
+        source_key_id: For ReEncrypt the source key, as ``key_id`` is the destination key; else empty.
+        source_context: For ReEncrypt the source's encryption context, as ``context`` is the destination's.
         error_code: Empty on success.
         reason: Why it was allowed or denied, for operators only.
     """
@@ -49,6 +51,8 @@ class AuditRecord:
     context: Mapping[str, str] = field(default_factory=dict)
     blob: bytes = b""
     dry_run: bool = False
+    source_key_id: str = ""
+    source_context: Mapping[str, str] = field(default_factory=dict)
     error_code: str = ""
     reason: str = ""
 
@@ -84,8 +88,11 @@ class AuditLog:
             f',"recipientAccountId":{quote(record.account)},"keyId":{quote(record.key_id)}'
         )
         if record.context:
-            pairs = ",".join([f"{quote(key)}:{quote(value)}" for key, value in record.context.items()])
-            line += f',"encryptionContext":{{{pairs}}}'
+            line += f',"encryptionContext":{_format_context(record.context)}'
+        if record.source_key_id:
+            line += f',"sourceKeyId":{quote(record.source_key_id)}'
+        if record.source_context:
+            line += f',"sourceEncryptionContext":{_format_context(record.source_context)}'
         if record.blob:
             line += f',"ciphertextBlobSha256":"{hashlib.sha256(record.blob).hexdigest()}"'
         if record.dry_run:
@@ -115,6 +122,10 @@ class AuditLog:
             self._torn = self._torn or written > 0
             raise AuditError("the audit record can't be written") from None
         self._torn = False
+
+
+def _format_context(context: Mapping[str, str]) -> str:
+    return "{" + ",".join([f"{quote(key)}:{quote(value)}" for key, value in context.items()]) + "}"
 
 
 @lru_cache(maxsize=4096)

@@ -33,6 +33,8 @@ class AuditFacts:
     ciphertext_blob: bytes = b""
     reason: str = ""
     dry_run: bool = False
+    source_key_arn: str = ""
+    source_context: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

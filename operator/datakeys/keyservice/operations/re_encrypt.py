@@ -49,7 +49,10 @@ def re_encrypt(service: Service, call: Call) -> dict[str, Any]:
     refuse_context(algorithm, context)
     source = CiphertextSource(blob, source_key_id, source_context, source_bytes, source_algorithm)
 
+    call.audit.source_context, call.audit.context = source_context, context
+    call.audit.key_arn = source_key_id
     opened = open_ciphertext(service, call, FROM, source, grant_tokens=tokens)
+    call.audit.source_key_arn, call.audit.key_arn = opened.key_arn, key_id
     record = resolve(service, call, TO, key_id, grant_tokens=tokens, context=context)
     require_algorithm(call, record, algorithm, encryption_algorithms(record))
     ciphertext = encrypt_with(

@@ -217,6 +217,8 @@ def _build_record(exchange: _Exchange, error: KmsError | None) -> AuditRecord:
         context=facts.context,
         blob=facts.ciphertext_blob,
         dry_run=facts.dry_run,
+        source_key_id=facts.source_key_arn,
+        source_context=facts.source_context,
         error_code="" if error is None else error.code,
         reason=facts.reason,
     )
