@@ -154,9 +154,8 @@ def revoke_grant(service: Service, call: Call) -> dict[str, Any]:
 
     Raises:
         ValidationError: A constraint is broken.
-        NotFoundError: No such key; an alias isn't accepted.
+        NotFoundError: No such grant on this key, or no such key; an alias isn't accepted.
         AccessDeniedError: Not allowed.
-        NotFoundError: No such grant on this key.
         DryRunOperationError: DryRun, and the request would have succeeded.
     """
     members = Members(call.body)
