@@ -154,6 +154,10 @@ def test_the_caller_needs_both_rights(rig: Rig) -> None:
         re_encrypt(rig, encrypt(rig, target), source, by=by)
 
 
+def last_record(audit_file: Path) -> dict[str, Any]:
+    return dict(json.loads(audit_file.read_text().splitlines()[-1]))
+
+
 async def test_audit_record_tells_source_and_destination_apart(
     dispatch_rig: DispatchRig, audit_file: Path
 ) -> None:
@@ -169,7 +173,7 @@ async def test_audit_record_tells_source_and_destination_apart(
         "DestinationEncryptionContext": NEW,
     }
     status, _, _ = await dispatch_rig.send("ReEncrypt", body, dispatch_rig.issuer.token("team-a", "app"))
-    record = json.loads(audit_file.read_text().splitlines()[-1])
+    record = last_record(audit_file)
     assert status == 200
     assert (record["sourceKeyId"], record["sourceEncryptionContext"]) == (source, OLD)
     assert (record["keyId"], record["encryptionContext"]) == (target, NEW)
