@@ -560,3 +560,22 @@ def test_threads_share_the_store(store: KubernetesStore) -> None:
         thread.join()
     assert len(made) == 8
     assert len(set(made)) == 1
+
+
+def test_refresh_finds_another_replicas_grant(store: KubernetesStore, replica: KubernetesStore) -> None:
+    """Before the watch has told of it; one that is nowhere is None."""
+    assert store.refresh_grant(KEY_ID, "cd" * 32) is None
+    replica.create_grant(grant())
+    assert store.find_grant(KEY_ID, "cd" * 32) is None
+    assert store.refresh_grant(KEY_ID, "cd" * 32) == store.find_grant(KEY_ID, "cd" * 32) == grant()
+
+
+def test_retirable_grants(any_store: KeyStore) -> None:
+    """Those of all keys that name the principal."""
+    mine = replace(grant(), retiring_principal="me")
+    other = replace(grant("ef" * 32, new_id()), retiring_principal="me")
+    for record in (mine, other, grant("ab" * 32)):
+        any_store.create_grant(record)
+    found = sorted(any_store.list_retirable_grants("me"), key=lambda record: record.grant_id)
+    assert found == [mine, other]
+    assert list(any_store.list_retirable_grants("somebody")) == []
