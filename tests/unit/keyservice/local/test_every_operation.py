@@ -1,6 +1,9 @@
 """Every operation of the service answers boto3 in the local mode, in both modes of storage."""
 
+import base64
 import json
+import sqlite3
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -108,7 +111,8 @@ def use_asymmetric(call: Recorder) -> None:
     assert call("VerifyMac", **making, Mac=call("GenerateMac", **making)["Mac"])["MacValid"] is True
 
 
-def import_material(call: Recorder) -> None:
+def import_material(call: Recorder, lifetime: timedelta = timedelta(days=1)) -> str:
+    """Import material into a new key; return the key's id."""
     key = call.key(Origin="EXTERNAL")
     parameters = call(
         "GetParametersForImport",
@@ -127,9 +131,14 @@ def import_material(call: Recorder) -> None:
         ImportToken=parameters["ImportToken"],
         EncryptedKeyMaterial=wrapped,
         ExpirationModel="KEY_MATERIAL_EXPIRES",
-        ValidTo=datetime.now(UTC) + timedelta(days=1),
+        ValidTo=datetime.now(UTC) + lifetime,
     )
     assert call("DescribeKey", KeyId=key)["KeyMetadata"]["KeyState"] == "Enabled"
+    return key
+
+
+def delete_material(call: Recorder) -> None:
+    key = import_material(call)
     call("DeleteImportedKeyMaterial", KeyId=key)
     assert call("DescribeKey", KeyId=key)["KeyMetadata"]["KeyState"] == "PendingImport"
 
@@ -137,9 +146,27 @@ def import_material(call: Recorder) -> None:
 def test_every_operation_answers(local: LocalProcess) -> None:
     """Each operation of the table succeeds at least once; a new one without a call here fails the test."""
     call = Recorder(local.client())
-    for tour in (use_symmetric, manage, use_grants, use_asymmetric, import_material):
+    for tour in (use_symmetric, manage, use_grants, use_asymmetric, delete_material):
         tour(call)
     assert call.answered == set(VERBS) - NOT_AWS
+
+
+def test_scheduled_changes_are_made(start_local: Starter, tmp_path: Path) -> None:
+    """What happens to keys by itself does: expired material leaves the database with nobody asking."""
+    local = start_local("--data-dir", tmp_path)
+    key = import_material(Recorder(local.client()), timedelta(seconds=2))
+
+    def stored_state() -> str:
+        database = sqlite3.connect(tmp_path / "us-east-1.sqlite")
+        (body,) = database.execute("SELECT body FROM records WHERE name = ?", (f"kmskey-{key}",)).fetchone()
+        database.close()
+        return str(json.loads(base64.b64decode(json.loads(body)["data"]["record.json"]))["state"])
+
+    assert stored_state() == "Enabled"
+    give_up = time.monotonic() + 15
+    while stored_state() != "PendingImport" and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert stored_state() == "PendingImport"
 
 
 def test_explicit_deny_binds_the_root(local: LocalProcess) -> None:
