@@ -13,6 +13,7 @@ from datakeys.contract.encrypted_data_key import EncryptedDataKey
 from datakeys.contract.errors import error_from_code
 from datakeys.sidecar.advice import Failure
 from datakeys.sidecar.https_connection import HttpsConnection, ProtocolError
+from datakeys.sidecar.tls import build_context
 
 # pathlib costs more start time than this module does.
 # ruff: noqa: PTH123
@@ -77,21 +78,6 @@ class KeyServiceClient:
                 return file.read().strip()
         except (OSError, ValueError):
             raise Failure("MissingInput", retryable=True) from None
-
-
-def build_context(ca_file: str) -> ssl.SSLContext:
-    """Return a context that trusts the authority of the cluster's key service and nothing else, TLS 1.3 only.
-
-    Raises:
-        Failure: ``MissingInput``: the file isn't there, or no certificate is in it.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_verify_locations(ca_file)
-    except OSError:
-        raise Failure("MissingInput", retryable=True) from None
-    return context
 
 
 def _parse_answer(status: int, raw: bytes) -> bytes:

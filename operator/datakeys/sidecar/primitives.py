@@ -41,6 +41,31 @@ def listen(path: str, backlog: int) -> Socket:
     return listener
 
 
+def listen_on_loopback(port: int, backlog: int) -> Socket:
+    """Return a non-blocking TCP socket that listens on 127.0.0.1.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    try:
+        # Connections of a predecessor may still be closing.
+        listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)  # noqa: FBT003 - takes it by position only
+        listener.bind(("127.0.0.1", port))
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def make_socket_pair() -> tuple[Socket, Socket]:
+    """Return two connected Unix sockets: each end sees it when the other closes."""
+    one, other = _socket.socketpair()
+    return one, other
+
+
 def accept(listener: Socket) -> Socket:
     """Return the next client, non-blocking.
 

@@ -126,18 +126,29 @@ class Resident(Handler):
 def serve(settings: Settings, reactor: Reactor, log: EventLog) -> None:
     """Deliver all data keys and keep them until the reactor is told to stop."""
     resident = Resident(settings, reactor, log)
-    server = None
+    server = endpoint = None
     try:
-        if settings.delivery == DELIVERY_SOCKET:
+        if settings.endpoint_port:
+            # Imported here: most pods do without it.
+            from datakeys.sidecar.endpoint import Endpoint  # noqa: PLC0415
+
+            endpoint = Endpoint(settings, reactor, log)
+        if settings.requests and settings.delivery == DELIVERY_SOCKET:
             # Imported here: delivery by file does without it.
             from datakeys.sidecar.socket_server import SocketServer  # noqa: PLC0415
 
             server = SocketServer(settings.socket_path, resident.slots, reactor)
         while not reactor.stopping:
             now = time.monotonic()
-            deadlines = [resident.advance(now), server.expire(now) if server else None]
+            deadlines = [
+                resident.advance(now),
+                server.expire(now) if server else None,
+                endpoint.advance(now) if endpoint else None,
+            ]
             reactor.step(min((one for one in deadlines if one is not None), default=None))
     finally:
+        if endpoint:
+            endpoint.close()
         if server:
             server.close()
         resident.close()
@@ -148,7 +159,8 @@ def main() -> None:
     forbid_core_dumps()
     try:
         settings = read_settings(dict(os.environ))
-        check_directory(settings.keys_directory)
+        if settings.requests:
+            check_directory(settings.keys_directory)
     except ValueError as error:
         EventLog(ERROR).write("refused", ERROR, reason=str(error))
         sys.exit(1)

@@ -5,6 +5,8 @@ DELIVERY_SOCKET = "socket"
 SOCKET_NAME = "datakeys.sock"
 
 MAX_NAME_CHARACTERS = 253
+_LOWEST_PORT = 1024
+_HIGHEST_PORT = 65535
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 
@@ -16,6 +18,7 @@ class Settings:
         "ca_file",
         "delivery",
         "encrypted_directory",
+        "endpoint_port",
         "keys_directory",
         "keyservice_url",
         "log_level",
@@ -26,7 +29,10 @@ class Settings:
     def __init__(self, environment: dict[str, str]) -> None:
         get = environment.get
         #: Names of the DataKeyRequests: names of folders and of delivered files too, so they are checked.
-        self.requests = [name.strip() for name in get("DATAKEYS_REQUESTS", "").split(",")]
+        requests = get("DATAKEYS_REQUESTS", "")
+        self.requests = [name.strip() for name in requests.split(",")] if requests else []
+        #: The KMS endpoint's port on loopback; 0: there is none.
+        self.endpoint_port = _parse_port(get("DATAKEYS_AWS_ENDPOINT_PORT", ""))
         self.delivery = get("DATAKEYS_DELIVERY", DELIVERY_FILE)
         self.keyservice_url = get("DATAKEYS_KEYSERVICE_URL", "")
         self.ca_file = get("DATAKEYS_KEYSERVICE_CA_FILE", "/var/run/datakeys/trust/ca.crt")
@@ -40,6 +46,14 @@ class Settings:
     def socket_path(self) -> str:
         """Return the path of the Unix socket of delivery ``socket``."""
         return f"{self.keys_directory}/{SOCKET_NAME}"
+
+
+def _parse_port(text: str) -> int:
+    """Return a port, 0 for an empty text, -1 for any other."""
+    if not text:
+        return 0
+    fits = len(text) <= len(str(_HIGHEST_PORT)) and text.isascii() and text.isdecimal()
+    return int(text) if fits and _LOWEST_PORT <= int(text) <= _HIGHEST_PORT else -1
 
 
 def is_request_name(name: str) -> bool:
@@ -61,7 +75,9 @@ def read_settings(environment: dict[str, str]) -> Settings:
         ValueError: A variable is missing or malformed; the text names it.
     """
     settings = Settings(environment)
-    if not all(map(is_request_name, settings.requests)):
+    if settings.endpoint_port < 0:
+        raise ValueError("DATAKEYS_AWS_ENDPOINT_PORT must be a port from 1024 to 65535")
+    if not all(map(is_request_name, settings.requests)) or not (settings.requests or settings.endpoint_port):
         raise ValueError("DATAKEYS_REQUESTS must name DataKeyRequests, separated by commas")
     if len(set(settings.requests)) != len(settings.requests):
         raise ValueError("DATAKEYS_REQUESTS names a DataKeyRequest twice")

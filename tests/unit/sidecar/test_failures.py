@@ -11,8 +11,9 @@ from datakeys.contract.encrypted_data_key import EncryptedDataKey
 from datakeys.contract.errors import KmsError, all_error_types
 from datakeys.sidecar.advice import Failure, advise
 from datakeys.sidecar.decrypt import deliver, read_encrypted_data_key
-from datakeys.sidecar.keyservice_client import KeyServiceClient, build_context
+from datakeys.sidecar.keyservice_client import KeyServiceClient
 from datakeys.sidecar.retry import FINAL, RETRY, WAIT, decide_delay
+from datakeys.sidecar.tls import build_context
 
 from .conftest import KEY_ARN, FakeKeyService, Pod, make_certificate, wait_until
 
