@@ -9,7 +9,9 @@ import pytest
 from datakeys.contract.errors import AccessDeniedError
 from datakeys.keyservice.authz import policy
 from datakeys.keyservice.authz.account import decide_account
-from datakeys.keyservice.authz.policy import AccessRequest, GrantFacts, decide_access
+from datakeys.keyservice.authz.grant_rules import GrantFacts
+from datakeys.keyservice.authz.key_policy import Verdict
+from datakeys.keyservice.authz.policy import AccessRequest, decide_access
 from datakeys.keyservice.operations.table import VERBS
 from keyservice_rig import CONTROLLER, account, bound, pod
 
@@ -171,3 +173,36 @@ def test_room_is_pure() -> None:
             for name in names:
                 own = name.startswith(("datakeys.contract", "datakeys.keyservice.authz"))
                 assert own or name.split(".")[0] in allowed, (path, name)
+
+
+@pytest.mark.parametrize("operation", sorted(ALL))
+@pytest.mark.parametrize("verdict", [None, *Verdict])
+@pytest.mark.parametrize("key_account", [None, "team-a", "team-b"])
+def test_service_account_by_policy_and_rbac(
+    operation: str, verdict: Verdict | None, key_account: str | None
+) -> None:
+    """The matrix for who has neither binding nor grant: allowed, left to RBAC, or denied."""
+    if key_account is None:
+        verdict = None
+    decision = ask(account(), operation, key_account=key_account, verdict=verdict)
+    own = key_account != "team-b"
+    reaches = own or operation in policy.CROSS_ACCOUNT_OPERATIONS
+    by_default = verdict is None and own
+    by_policy = verdict in (Verdict.PRINCIPAL, Verdict.ACCOUNT)
+    itself = verdict is Verdict.PRINCIPAL and own
+    assert decision.allowed is itself
+    assert decision.needs_rbac is (not itself and reaches and (by_default or by_policy))
+
+
+@pytest.mark.parametrize("operation", sorted(policy.CONTROLLER_OPERATIONS))
+def test_controller_under_a_deny(operation: str) -> None:
+    """A Deny stops its data keys, never its management; abroad it needs the other policy's consent."""
+    denied = ask(CONTROLLER, operation, context=bound(), verdict=Verdict.DENY)
+    assert denied.allowed is (operation != "GenerateDataKeyWithoutPlaintext")
+    for verdict in (None, *Verdict):
+        abroad = ask(CONTROLLER, operation, context=bound(), verdict=verdict, key_account="team-b")
+        consents = verdict in (Verdict.PRINCIPAL, Verdict.ACCOUNT)
+        assert abroad.allowed is (
+            consents and operation in ("DescribeKey", "GenerateDataKeyWithoutPlaintext")
+        )
+        assert not abroad.needs_rbac
