@@ -220,10 +220,11 @@ def _alias_arn(kms: Kms, key: str) -> str:
     return f"{key.rpartition(':')[0]}:{_alias(kms, key)}"
 
 
-def _two_aliases(kms: Kms) -> Members:
+def _aliases(kms: Kms) -> Members:
+    """Make three: a second page of one item has a third then, so that NextMarker is seen."""
     arn = _key(kms)
-    _alias(kms, arn)
-    _alias(kms, arn)
+    for _ in range(3):
+        _alias(kms, arn)
     return {"KeyId": arn}
 
 
@@ -233,9 +234,9 @@ _add(
     "UpdateAlias", "another key", lambda kms: {"AliasName": _alias(kms, _key(kms)), "TargetKeyId": _key(kms)}
 )
 _add("DeleteAlias", "existing", lambda kms: {"AliasName": _alias(kms, _key(kms))})
-_add("ListAliases", "all", lambda kms: _pick(_two_aliases(kms)))
-_add("ListAliases", "of one key", _two_aliases)
-_second_page("ListAliases", _two_aliases)
+_add("ListAliases", "all", lambda kms: _pick(_aliases(kms)))
+_add("ListAliases", "of one key", _aliases)
+_second_page("ListAliases", _aliases)
 
 # --- grants -----------------------------------------------------------------------------------------------
 
@@ -266,22 +267,23 @@ def _pick(members: Members, *names: str) -> Members:
     return {name: members[name] for name in names}
 
 
-def _two_grants(kms: Kms) -> Members:
+def _grants(kms: Kms) -> Members:
     arn = _key(kms)
     for constraint in ("EncryptionContextSubset", "EncryptionContextEquals"):
         named = {"Name": constraint, "RetiringPrincipal": ROLE, "Constraints": {constraint: CONTEXT}}
         kms("CreateGrant", KeyId=arn, **_GRANT, **named)
+    kms("CreateGrant", KeyId=arn, **_GRANT)
     return {"KeyId": arn}
 
 
-_add("ListGrants", "all of a key", _two_grants)
+_add("ListGrants", "all of a key", _grants)
 _add("ListGrants", "by id", lambda kms: _pick(_grant(kms), "KeyId", "GrantId"))
-_add("ListGrants", "by grantee", lambda kms: {**_two_grants(kms), "GranteePrincipal": ROLE})
-_second_page("ListGrants", _two_grants)
+_add("ListGrants", "by grantee", lambda kms: {**_grants(kms), "GranteePrincipal": ROLE})
+_second_page("ListGrants", _grants)
 
 
 def _retirable(kms: Kms) -> Members:
-    _two_grants(kms)
+    _grants(kms)
     return {"RetiringPrincipal": ROLE}
 
 

@@ -4,6 +4,7 @@ Zone: new key material, sealed before it leaves this file. Source: AWS KMS API, 
 sections 2.2 and 4.7; idempotency by object name: docs/architecture.md, "Wire protocol".
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -34,6 +35,9 @@ MAX_KEYS_PER_ACCOUNT: Final = 100_000
 MAX_DESCRIPTION: Final = 8192
 
 _STORE_ORIGINS: Final = frozenset({KeyOrigin.AWS_CLOUDHSM, KeyOrigin.EXTERNAL_KEY_STORE})
+
+#: Source: AWS KMS API, shape XksKeyIdType.
+_XKS_KEY_ID: Final = re.compile(r"^[a-zA-Z0-9-_.]+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ def _parse(call: Call) -> _Request:
     policy = read_policy(members)
     bypass = members.boolean("BypassPolicyLockoutSafetyCheck")
     multi_region = members.boolean("MultiRegion")
+    external_id = members.string("XksKeyId", minimum=1, maximum=128, pattern=_XKS_KEY_ID)
     tags = read_tags(members)
     members.finish()
     check_tags(tags)
@@ -104,6 +109,8 @@ def _parse(call: Call) -> _Request:
     spec = KeySpec(new_spec or old_spec or KeySpec.SYMMETRIC_DEFAULT)
     if multi_region:
         raise UnsupportedOperationError("Multi-Region keys are not supported.")
+    if external_id:
+        raise UnsupportedOperationError("XksKeyId is not supported: no external key store is connected.")
     if origin in _STORE_ORIGINS and spec is not KeySpec.SYMMETRIC_DEFAULT:
         raise UnsupportedOperationError("A custom key store holds only symmetric encryption keys.")
     return _Request(

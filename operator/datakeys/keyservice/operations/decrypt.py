@@ -7,7 +7,6 @@ import base64
 from typing import Any, Final
 
 from datakeys.contract.arn import MAX_KEY_ID_LENGTH
-from datakeys.contract.errors import UnsupportedOperationError
 from datakeys.keyservice.operations.access import read_grant_tokens
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.ciphertext_source import CiphertextSource, open_ciphertext, read_blob
@@ -16,6 +15,7 @@ from datakeys.keyservice.operations.crypto_request import (
     SYMMETRIC_DEFAULT,
     finish,
     refuse_context,
+    refuse_recipient,
     stop_dry_run,
 )
 from datakeys.keyservice.operations.validation import Members
@@ -51,9 +51,7 @@ def _parse(call: Call) -> tuple[CiphertextSource, list[str], bool]:
     context = members.string_map("EncryptionContext")
     tokens = read_grant_tokens(members)
     algorithm = members.enum("EncryptionAlgorithm", ENCRYPTION_ALGORITHMS, SYMMETRIC_DEFAULT)
-    recipient = members.has("Recipient")
+    refuse_recipient(members)
     context_bytes = finish(members, call, key_id=key_id, context=context, dry_run=dry_run)
     refuse_context(algorithm, context)
-    if recipient:
-        raise UnsupportedOperationError("Recipient is not supported: there are no enclaves here.")
     return CiphertextSource(blob, key_id, context, context_bytes, algorithm), tokens, dry_run

@@ -64,6 +64,10 @@ def test_broken_constraint(
     """A broken constraint gives the error that names the member, a wrong type a SerializationException."""
     body = break_request(good_request(cell.operation), cell)
     answer = raw.post(cell.operation, body)
+    if cell.rule == "too long" and cell.path[-1] == "AttestationDocument":
+        # Longer than any body that is read.
+        assert (answer.status, answer.code) == (413, "RequestEntityTooLargeException")
+        return
     codes, _ = EXCEPTIONS.get((cell.operation, str(cell.path[0]), cell.rule), ((cell.code,), ""))
     if (cell.operation, cell.path[0]) in REFUSED:
         codes = _REFUSALS
