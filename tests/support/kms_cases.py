@@ -110,6 +110,9 @@ KEY_TYPES: Final = (
     ("ECC_NIST_P521", "SIGN_VERIFY"),
     ("ECC_SECG_P256K1", "SIGN_VERIFY"),
     ("ECC_NIST_EDWARDS25519", "SIGN_VERIFY"),
+    ("ML_DSA_44", "SIGN_VERIFY"),
+    ("ML_DSA_65", "SIGN_VERIFY"),
+    ("ML_DSA_87", "SIGN_VERIFY"),
     ("HMAC_224", "GENERATE_VERIFY_MAC"),
     ("HMAC_256", "GENERATE_VERIFY_MAC"),
     ("HMAC_384", "GENERATE_VERIFY_MAC"),
@@ -504,7 +507,7 @@ _add("ReEncrypt", "dry run with no ciphertext", _reencrypt_ignoring, DRY_RUN)
 
 # --- signatures, MACs -------------------------------------------------------------------------------------
 
-#: Signing algorithm, key spec and length of the digest in bytes. EdDSA has digests only in its PH form.
+#: Signing algorithm, key spec and length of the digest in bytes. 0: it signs whole messages only.
 SIGNING: Final = (
     ("RSASSA_PKCS1_V1_5_SHA_256", "RSA_2048", 32),
     ("RSASSA_PKCS1_V1_5_SHA_384", "RSA_2048", 48),
@@ -517,6 +520,9 @@ SIGNING: Final = (
     ("ECDSA_SHA_512", "ECC_NIST_P521", 64),
     ("ECDSA_SHA_256", "ECC_SECG_P256K1", 32),
     ("ED25519_SHA_512", "ECC_NIST_EDWARDS25519", 0),
+    ("ML_DSA_SHAKE_256", "ML_DSA_44", 0),
+    ("ML_DSA_SHAKE_256", "ML_DSA_65", 0),
+    ("ML_DSA_SHAKE_256", "ML_DSA_87", 0),
 )
 _P256: Final[dict[str, Any]] = {"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"}
 _ECDSA: Final = {"Message": b"message", "SigningAlgorithm": "ECDSA_SHA_256"}

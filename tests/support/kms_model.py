@@ -30,6 +30,11 @@ COMMON_ERRORS: Final = frozenset(
         "ValidationException",
     }
 )
+#: The model has a member, but not its error.
+_FORGOTTEN_ERRORS: Final[Mapping[str, set[str]]] = {
+    "DescribeKey": {"InvalidGrantTokenException"},
+    "ListKeyPolicies": {"InvalidMarkerException"},
+}
 #: What issue "All of the KMS semantics" asks for.
 REQUIRED_OPERATIONS: Final = frozenset(
     """
@@ -64,10 +69,13 @@ def operation_names() -> list[str]:
 def allowed_errors(operation: str) -> frozenset[str]:
     """Return the error codes that an operation may answer.
 
-    The model lists no InvalidMarkerException for ListKeyPolicies, which has a marker all the same.
+    Those are the model's, the common ones, and those of members whose error the model leaves out.
     """
-    more = {"InvalidMarkerException"} if operation == "ListKeyPolicies" else set()
-    return COMMON_ERRORS | more | {shape.name for shape in operation_model(operation).error_shapes}
+    return (
+        COMMON_ERRORS
+        | _FORGOTTEN_ERRORS.get(operation, set())
+        | {shape.name for shape in operation_model(operation).error_shapes}
+    )
 
 
 def input_members(operation: str) -> Mapping[str, Any]:
