@@ -546,6 +546,13 @@ for _algorithm, _spec, _digest in SIGNING:
             f"{_algorithm} {_spec} {_kind}",
             partial(_signed, members=_members, key=_type),
         )
+_on_key(
+    "Sign",
+    "ML_DSA_SHAKE_256 ML_DSA_65 EXTERNAL_MU",
+    {"SigningAlgorithm": "ML_DSA_SHAKE_256", "MessageType": "EXTERNAL_MU", "Message": bytes(64)},
+    KeySpec="ML_DSA_65",
+    KeyUsage="SIGN_VERIFY",
+)
 _on_key("Sign", "dry run", {**_ECDSA, "DryRun": True}, DRY_RUN, **_P256)
 _with_token("Sign", _ECDSA, **_P256)
 _add("Verify", "dry run", lambda kms: {**_signed(kms, dict(_ECDSA), _P256), "DryRun": True}, DRY_RUN)
