@@ -134,6 +134,7 @@ def webhook(
             "DATAKEYS_HEALTH_LISTEN": f"127.0.0.1:{health_port}",
             "DATAKEYS_TLS_DIRECTORY": str(folder / "tls"),
             "DATAKEYS_SIDECAR_IMAGE": "datakeys-sidecar:test",
+            "DATAKEYS_CLUSTER_NAME": "cluster-1",
             "DATAKEYS_KEYSERVICE_URL": "https://datakeys-keyservice.datakey-system.svc:443",
         }
         process = subprocess.Popen([sys.executable, "-m", "datakeys.webhook"], env=environment)

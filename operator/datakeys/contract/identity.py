@@ -22,6 +22,10 @@ ANNOTATION_REQUESTS: Final = "datakeys.dev/requests"
 ANNOTATION_DELIVERY: Final = "datakeys.dev/delivery"
 #: Comma-separated names of the containers that get the keys; default: all.
 ANNOTATION_CONTAINERS: Final = "datakeys.dev/containers"
+#: "true": the sidecar serves the KMS protocol on the pod's loopback, under the pod's identity.
+ANNOTATION_AWS_ENDPOINT: Final = "datakeys.dev/aws-endpoint"
+#: The endpoint's port, 1024..65535; default 4599.
+ANNOTATION_AWS_ENDPOINT_PORT: Final = "datakeys.dev/aws-endpoint-port"
 #: Set by the webhook on a pod it has injected; the value is the sidecar's image.
 ANNOTATION_INJECTED: Final = "datakeys.dev/injected"
 #: On Secrets that hold an encrypted data key: the request's name.

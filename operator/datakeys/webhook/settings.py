@@ -38,7 +38,8 @@ class Settings:
     health_listen: Address
     #: DATAKEYS_TLS_DIRECTORY: the mounted Secret ``datakeys-webhook-tls``.
     tls_directory: Path
-    #: DATAKEYS_SIDECAR_IMAGE, DATAKEYS_SIDECAR_IMAGE_PULL_POLICY, DATAKEYS_KEYSERVICE_URL: what is injected.
+    #: DATAKEYS_SIDECAR_IMAGE, DATAKEYS_SIDECAR_IMAGE_PULL_POLICY, DATAKEYS_KEYSERVICE_URL and
+    #: DATAKEYS_CLUSTER_NAME: what is injected.
     sidecar: SidecarSettings
     #: DATAKEYS_LOG_LEVEL: no level prints a body.
     log_level: str
@@ -54,6 +55,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         image=_require(environment, "DATAKEYS_SIDECAR_IMAGE"),
         image_pull_policy=environment.get("DATAKEYS_SIDECAR_IMAGE_PULL_POLICY") or "IfNotPresent",
         keyservice_url=_require(environment, "DATAKEYS_KEYSERVICE_URL"),
+        region=_require(environment, "DATAKEYS_CLUSTER_NAME"),
     )
     if sidecar.image_pull_policy not in ("Always", "IfNotPresent", "Never"):
         raise ValueError("DATAKEYS_SIDECAR_IMAGE_PULL_POLICY must be Always, IfNotPresent or Never")

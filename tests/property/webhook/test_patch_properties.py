@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datakeys.webhook.patches import RequestFacts, SidecarSettings, build_injection, find_requests
+from datakeys.webhook.patches.aws_endpoint import DUMMY_CREDENTIALS, ENDPOINT_VARIABLE, REGION_VARIABLES
 
-SETTINGS = SidecarSettings("datakeys-sidecar:test", "Always", "https://keyservice.example.svc:443")
+#: The generated pods have no variables of their own.
+OWN_VARIABLES = {ENDPOINT_VARIABLE, *REGION_VARIABLES, *DUMMY_CREDENTIALS}
+SETTINGS = SidecarSettings("datakeys-sidecar:test", "Always", "https://keyservice.example.svc:443", "c-1")
 OWN_VOLUMES = {"datakeys-keys", "datakeys-encrypted", "datakeys-token", "datakeys-trust"}
 MOUNT = {"name": "datakeys-keys", "mountPath": "/var/run/datakeys/keys", "readOnly": True}
 
@@ -84,6 +87,7 @@ def build_pods(
         annotations["datakeys.dev/containers"] = ",".join(draw(st.lists(present, min_size=1, unique=True)))
     annotations.update(draw(optional("datakeys.dev/delivery", "socket")))
     annotations.update(draw(optional("datakeys.dev/injected", "faked")))
+    annotations.update(draw(optional("datakeys.dev/aws-endpoint", "true")))
     labelled = {"datakeys.dev/inject": "true", **draw(st.dictionaries(labels, labels, max_size=2))}
     return {"metadata": {"labels": labelled, "annotations": annotations}, "spec": spec}
 
@@ -127,6 +131,7 @@ def strip(pod: dict[str, Any]) -> dict[str, Any]:
         spec[kind] = [one for one in spec.get(kind) or [] if one["name"] != "datakeys-sidecar"]
         for container in spec[kind]:
             container["volumeMounts"] = [one for one in container.get("volumeMounts") or [] if one != MOUNT]
+            container["env"] = [one for one in container.get("env") or [] if one["name"] not in OWN_VARIABLES]
     spec["volumes"] = [one for one in spec.get("volumes") or [] if one["name"] not in OWN_VOLUMES]
     return pod
 

@@ -20,6 +20,7 @@ SETTINGS = SidecarSettings(
     image="datakeys-sidecar:test",
     image_pull_policy="IfNotPresent",
     keyservice_url="https://datakeys-keyservice.datakey-system.svc:443",
+    region="cluster-1",
 )
 
 

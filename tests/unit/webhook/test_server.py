@@ -27,7 +27,11 @@ from .test_review import build_review
 
 Mount = Callable[[Authority, str], Path]
 OPERATOR = Path(__file__).parents[3] / "operator"
-REQUIRED = {"DATAKEYS_SIDECAR_IMAGE": "image", "DATAKEYS_KEYSERVICE_URL": "https://k"}
+REQUIRED = {
+    "DATAKEYS_SIDECAR_IMAGE": "image",
+    "DATAKEYS_KEYSERVICE_URL": "https://k",
+    "DATAKEYS_CLUSTER_NAME": "c",
+}
 
 
 def free_port() -> int:
@@ -175,6 +179,7 @@ def test_settings_are_read_once_with_defaults() -> None:
     [
         ("DATAKEYS_SIDECAR_IMAGE", ""),
         ("DATAKEYS_KEYSERVICE_URL", ""),
+        ("DATAKEYS_CLUSTER_NAME", ""),
         ("DATAKEYS_SIDECAR_IMAGE_PULL_POLICY", "Sometimes"),
         ("DATAKEYS_LISTEN", "8443"),
         ("DATAKEYS_HEALTH_LISTEN", "host:https"),

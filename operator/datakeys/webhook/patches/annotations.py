@@ -5,11 +5,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from datakeys.contract.identity import ANNOTATION_CONTAINERS, ANNOTATION_DELIVERY, ANNOTATION_REQUESTS
+from datakeys.contract.identity import (
+    ANNOTATION_AWS_ENDPOINT,
+    ANNOTATION_AWS_ENDPOINT_PORT,
+    ANNOTATION_CONTAINERS,
+    ANNOTATION_DELIVERY,
+    ANNOTATION_REQUESTS,
+)
 from datakeys.webhook.patches.refusal import RefusedError
 
 Pod = Mapping[str, Any]
 
+DEFAULT_ENDPOINT_PORT: Final = 4599
+_LOWEST_PORT: Final = 1024
+_HIGHEST_PORT: Final = 65535
 DELIVERIES: Final = ("file", "socket")
 MAX_REQUESTS: Final = 32
 _MAX_NAME_CHARACTERS: Final = 253
@@ -19,11 +28,16 @@ _DNS_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """Which data keys, how delivered, and to which containers (empty: all of ``spec.containers``)."""
+    """Which data keys, how delivered, and to which containers (empty: all of ``spec.containers``).
+
+    ``endpoint_port`` is the KMS endpoint's port on loopback; 0: there is none. With an endpoint a pod needs
+    no data key.
+    """
 
     requests: tuple[str, ...]
     delivery: str
     containers: tuple[str, ...]
+    endpoint_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +68,10 @@ def parse_wishes(pod: Pod) -> Wishes:
     containers: tuple[str, ...] = ()
     if ANNOTATION_CONTAINERS in annotations:
         containers = _parse_names(annotations[ANNOTATION_CONTAINERS], ANNOTATION_CONTAINERS)
-    return Wishes(_parse_requests(annotations), delivery, containers)
+    port = _parse_endpoint(annotations)
+    if port and ANNOTATION_REQUESTS not in annotations:
+        return Wishes((), delivery, containers, port)
+    return Wishes(_parse_requests(annotations), delivery, containers, port)
 
 
 def iterate_containers(pod: Pod) -> Iterator[Receiver]:
@@ -90,6 +107,21 @@ def _parse_requests(annotations: Mapping[str, str]) -> tuple[str, ...]:
             f"annotation {ANNOTATION_REQUESTS}: names more than {MAX_REQUESTS} DataKeyRequests"
         )
     return names
+
+
+def _parse_endpoint(annotations: Mapping[str, str]) -> int:
+    """Return the KMS endpoint's port, 0 if none is asked for."""
+    asked = annotations.get(ANNOTATION_AWS_ENDPOINT, "false")
+    if asked not in ("true", "false"):
+        raise RefusedError(f"annotation {ANNOTATION_AWS_ENDPOINT}: must be true or false")
+    text = annotations.get(ANNOTATION_AWS_ENDPOINT_PORT, str(DEFAULT_ENDPOINT_PORT))
+    fits = text.isascii() and text.isdecimal() and len(text) <= len(str(_HIGHEST_PORT))
+    if not fits or not _LOWEST_PORT <= int(text) <= _HIGHEST_PORT:
+        raise RefusedError(
+            f"annotation {ANNOTATION_AWS_ENDPOINT_PORT}: must be a port "
+            f"from {_LOWEST_PORT} to {_HIGHEST_PORT}"
+        )
+    return int(text) if asked == "true" else 0
 
 
 def _parse_names(text: str, annotation: str) -> tuple[str, ...]:

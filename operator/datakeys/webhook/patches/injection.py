@@ -5,12 +5,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from datakeys.contract.identity import ANNOTATION_INJECTED, LABEL_INJECT
-from datakeys.webhook.patches.annotations import Pod, Receiver, parse_wishes, select_receivers
+from datakeys.webhook.patches.annotations import Pod, Receiver, Wishes, parse_wishes, select_receivers
+from datakeys.webhook.patches.aws_endpoint import build_variables, check_endpoint
 from datakeys.webhook.patches.clashes import check_mount_paths, check_names, check_platform, find_user
 from datakeys.webhook.patches.layout import SIDECAR_NAME
 from datakeys.webhook.patches.refusal import Refusal, RefusedError
 from datakeys.webhook.patches.request_facts import RequestFacts
-from datakeys.webhook.patches.sidecar import SidecarSettings, build_keys_mount, build_sidecar, build_volumes
+from datakeys.webhook.patches.sidecar import (
+    SIDECAR_USER,
+    SidecarSettings,
+    build_keys_mount,
+    build_sidecar,
+    build_volumes,
+)
 
 Operation = dict[str, Any]
 
@@ -56,14 +63,19 @@ def build_injection(
         check_names(pod)
         receivers = select_receivers(pod, wishes)
         check_mount_paths(receivers)
-        user = find_user(pod, receivers)
+        if wishes.endpoint_port:
+            check_endpoint(pod, receivers, wishes.endpoint_port)
+        user = find_user(pod, receivers) if wishes.requests else SIDECAR_USER
     except RefusedError as error:
         return Injection(refusal=Refusal(error.message))
     facts = {name: requests.get(name) for name in wishes.requests}
     sidecar = build_sidecar(pod, wishes, settings, user=user)
     secret_names = {name: found.secret_name if found else name for name, found in facts.items()}
     return Injection(
-        tuple(_build_patch(pod, receivers, sidecar, build_volumes(secret_names))),
+        (
+            *_build_receiver_patch(receivers, wishes, settings.region),
+            *_build_patch(pod, sidecar, build_volumes(secret_names)),
+        ),
         tuple(_build_warnings(pod, facts)),
     )
 
@@ -83,16 +95,26 @@ def _wants_injection(pod: Pod) -> bool:
     return labelled and not (annotated and has_sidecar)
 
 
-def _build_patch(
-    pod: Pod, receivers: Sequence[Receiver], sidecar: Operation, volumes: list[Operation]
-) -> list[Operation]:
+def _build_receiver_patch(receivers: Sequence[Receiver], wishes: Wishes, region: str) -> list[Operation]:
+    """Return the operations on the containers that get the data keys or the KMS endpoint."""
+    operations = []
+    for receiver in receivers:
+        path = f"/spec/{receiver.kind}/{receiver.index}"
+        container = receiver.container
+        if wishes.requests:
+            mounts = container.get("volumeMounts")
+            operations += _append(f"{path}/volumeMounts", mounts, [build_keys_mount()])
+        if wishes.endpoint_port:
+            variables: list[Operation] = [*build_variables(container, wishes.endpoint_port, region)]
+            operations += _append(f"{path}/env", container.get("env"), variables)
+    return operations
+
+
+def _build_patch(pod: Pod, sidecar: Operation, volumes: list[Operation]) -> list[Operation]:
     """Return the operations; the sidecar comes last, since it moves the other init containers."""
     spec = pod["spec"]
     operations = [_add(f"/metadata/annotations/{_escape(ANNOTATION_INJECTED)}", sidecar["image"])]
     operations += _append("/spec/volumes", spec.get("volumes"), volumes)
-    for receiver in receivers:
-        path = f"/spec/{receiver.kind}/{receiver.index}/volumeMounts"
-        operations += _append(path, receiver.container.get("volumeMounts"), [build_keys_mount()])
     if spec.get("initContainers"):
         operations.append(_add("/spec/initContainers/0", sidecar))
     else:

@@ -28,6 +28,12 @@ from datakeys.webhook.patches.layout import (
 #: The sidecar stays about 7 MiB; its child needs about 20 MiB more for a moment.
 REQUESTS: Final = {"cpu": "10m", "memory": "16Mi"}
 LIMITS: Final = {"cpu": "500m", "memory": "64Mi"}
+#: With the KMS endpoint its process for TLS stays, with about 25 MiB more.
+ENDPOINT_REQUESTS: Final = {"cpu": "10m", "memory": "48Mi"}
+ENDPOINT_LIMITS: Final = {"cpu": "500m", "memory": "128Mi"}
+ENDPOINT_GUARANTEED: Final = {"cpu": "100m", "memory": "128Mi"}
+#: The sidecar's user in a pod that gets no data key; with one it runs as the app's user.
+SIDECAR_USER: Final = 65532
 #: Given to pods of the class Guaranteed, which an unequal container would take out of it.
 GUARANTEED: Final = {"cpu": "100m", "memory": "64Mi"}
 #: A data key has at most 1 KiB and takes a page of 4 KiB, twice while it is replaced.
@@ -42,6 +48,11 @@ _COMMAND: Final = ("python3", "-m", "datakeys.sidecar")
 
 JsonObject = dict[str, Any]
 
+_KEY_MOUNTS: Final[tuple[JsonObject, ...]] = (
+    {"name": VOLUME_ENCRYPTED, "mountPath": PATH_ENCRYPTED, "readOnly": True},
+    {"name": VOLUME_KEYS, "mountPath": PATH_KEYS},
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SidecarSettings:
@@ -50,6 +61,7 @@ class SidecarSettings:
     image: str
     image_pull_policy: str
     keyservice_url: str
+    region: str
 
 
 def build_sidecar(pod: Pod, wishes: Wishes, settings: SidecarSettings, *, user: int) -> JsonObject:
@@ -66,6 +78,7 @@ def build_sidecar(pod: Pod, wishes: Wishes, settings: SidecarSettings, *, user: 
             {"name": "DATAKEYS_KEYSERVICE_URL", "value": settings.keyservice_url},
             {"name": "DATAKEYS_KEYSERVICE_CA_FILE", "value": f"{PATH_TRUST}/{TRUST_BUNDLE_KEY}"},
             {"name": "DATAKEYS_TOKEN_FILE", "value": f"{PATH_TOKEN}/token"},
+            *_build_endpoint_variables(wishes),
         ],
         # The pod's containers start only after every data key can be read.
         "startupProbe": {
@@ -74,13 +87,12 @@ def build_sidecar(pod: Pod, wishes: Wishes, settings: SidecarSettings, *, user: 
             "timeoutSeconds": 5,
             "failureThreshold": FAILURE_THRESHOLD,
         },
-        "resources": _build_resources(pod),
+        "resources": _build_resources(pod, endpoint=bool(wishes.endpoint_port)),
         "securityContext": _build_security_context(user),
         "volumeMounts": [
-            {"name": VOLUME_ENCRYPTED, "mountPath": PATH_ENCRYPTED, "readOnly": True},
+            *(_KEY_MOUNTS if wishes.requests else ()),
             {"name": VOLUME_TOKEN, "mountPath": PATH_TOKEN, "readOnly": True},
             {"name": VOLUME_TRUST, "mountPath": PATH_TRUST, "readOnly": True},
-            {"name": VOLUME_KEYS, "mountPath": PATH_KEYS},
             # Keeps the pod's token for the API server out of the sidecar, which has no use for it.
             {"name": VOLUME_TRUST, "mountPath": PATH_API_TOKEN, "readOnly": True},
         ],
@@ -88,10 +100,10 @@ def build_sidecar(pod: Pod, wishes: Wishes, settings: SidecarSettings, *, user: 
 
 
 def build_volumes(secret_names: Mapping[str, str]) -> list[JsonObject]:
-    """Return the four volumes; ``secret_names`` maps each request to the Secret with its data key.
+    """Return the volumes; ``secret_names`` maps each request to the Secret with its data key.
 
     All Secrets are in one projected volume, a folder per request. None is optional: a pod whose Secret
-    doesn't exist yet waits for it.
+    doesn't exist yet waits for it. Without any request there are neither Secrets nor keys.
     """
     secrets = [
         {"secret": {"name": secret, "items": [{"key": key, "path": f"{request}/{key}"} for key in _FIELDS]}}
@@ -99,8 +111,12 @@ def build_volumes(secret_names: Mapping[str, str]) -> list[JsonObject]:
     ]
     token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
     bundle = [{"key": TRUST_BUNDLE_KEY, "path": TRUST_BUNDLE_KEY}]
-    return [
+    key_volumes = [
         {"name": VOLUME_ENCRYPTED, "projected": {"defaultMode": _MODE, "sources": secrets}},
+        {"name": VOLUME_KEYS, "emptyDir": {"medium": "Memory", "sizeLimit": KEYS_SIZE_LIMIT}},
+    ]
+    return [
+        *(key_volumes if secrets else ()),
         {
             "name": VOLUME_TOKEN,
             "projected": {"defaultMode": _MODE, "sources": [{"serviceAccountToken": token}]},
@@ -109,13 +125,18 @@ def build_volumes(secret_names: Mapping[str, str]) -> list[JsonObject]:
             "name": VOLUME_TRUST,
             "configMap": {"name": TRUST_BUNDLE_CONFIG_MAP, "defaultMode": _MODE, "items": bundle},
         },
-        {"name": VOLUME_KEYS, "emptyDir": {"medium": "Memory", "sizeLimit": KEYS_SIZE_LIMIT}},
     ]
 
 
 def build_keys_mount() -> JsonObject:
     """Return the mount that the app's containers get."""
     return {"name": VOLUME_KEYS, "mountPath": PATH_KEYS, "readOnly": True}
+
+
+def _build_endpoint_variables(wishes: Wishes) -> list[JsonObject]:
+    if not wishes.endpoint_port:
+        return []
+    return [{"name": "DATAKEYS_AWS_ENDPOINT_PORT", "value": str(wishes.endpoint_port)}]
 
 
 def _build_security_context(user: int) -> JsonObject:
@@ -131,9 +152,12 @@ def _build_security_context(user: int) -> JsonObject:
     }
 
 
-def _build_resources(pod: Pod) -> JsonObject:
+def _build_resources(pod: Pod, *, endpoint: bool) -> JsonObject:
     if all(_is_guaranteed(one.container) for one in iterate_containers(pod)):
-        return {"requests": dict(GUARANTEED), "limits": dict(GUARANTEED)}
+        both = ENDPOINT_GUARANTEED if endpoint else GUARANTEED
+        return {"requests": dict(both), "limits": dict(both)}
+    if endpoint:
+        return {"requests": dict(ENDPOINT_REQUESTS), "limits": dict(ENDPOINT_LIMITS)}
     return {"requests": dict(REQUESTS), "limits": dict(LIMITS)}
 
 
