@@ -132,7 +132,7 @@ async def _act(
     queue = WorkQueue(reconciler.reconcile, workers=settings.concurrency)
     wakeups = Wakeups(requests, queue, secrets, access)
     secrets.subscribe(wakeups.on_secret)
-    observer = KmsKeyObserver(api, keyservice, recorder, keys)
+    observer = KmsKeyObserver(api, keyservice, recorder, keys, access.ensure)
     looks = WorkQueue(observer.look, workers=_KEY_WORKERS, length=metrics.KEY_QUEUE_LENGTH)
     key_watch = KeyWatch(keyservice, observer, looks, wakeups, keys, settings.cluster_name)
     handlers = Handlers(

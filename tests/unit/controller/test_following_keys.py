@@ -36,7 +36,7 @@ from datakeys.controller.key_memory import KeyMemory
 from datakeys.controller.key_watch import KeyWatch
 from datakeys.controller.keyservice_answers import ChangedKey, KeyChanges, KeyRotation
 from datakeys.controller.kube.api import KEYS, REQUESTS
-from datakeys.controller.kube.errors import UnavailableError
+from datakeys.controller.kube.errors import ForbiddenError, UnavailableError
 from datakeys.controller.work_queue import WorkQueue
 
 MAIN = ObjectKey(NAMESPACE, "main")
@@ -51,6 +51,8 @@ class World:
     service: FakeKeyManagement = field(default_factory=FakeKeyManagement)
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     keys: KeyMemory = field(default_factory=KeyMemory)
+    entered: list[str] = field(default_factory=list)
+    closed: bool = False
 
     def __post_init__(self) -> None:
         """Put the observer together."""
@@ -58,7 +60,13 @@ class World:
         untyped: Any = self.api
         service: Any = self.service
         recorder: Any = self.recorder
-        self.observer = KmsKeyObserver(untyped, service, recorder, self.keys)
+        self.observer = KmsKeyObserver(untyped, service, recorder, self.keys, self.enter)
+
+    async def enter(self, namespace: str) -> None:
+        """Take a namespace as entered, unless it is closed."""
+        self.entered.append(namespace)
+        if self.closed:
+            raise ForbiddenError(403, "Forbidden", "not here")
 
     async def add_key(self, **more: Any) -> None:
         """Add the KmsKey as its handler has left it."""
@@ -95,6 +103,20 @@ async def world() -> World:
     world = World()
     await world.add_key()
     return world
+
+
+async def test_namespace_of_a_key_gets_the_trust_bundle(world: World) -> None:
+    """A pod with the KMS endpoint alone needs it, and has no DataKeyRequest that would bring it."""
+    await world.observer.look(MAIN)
+    assert world.entered == [NAMESPACE]
+
+
+async def test_key_in_a_closed_namespace_is_followed_all_the_same(world: World) -> None:
+    """The refusal is logged; the status still shows what the key is."""
+    world.closed = True
+    world.service.set(state="Disabled")
+    assert await world.observer.look(MAIN) is None
+    assert world.status["keyState"] == "Disabled"
 
 
 async def test_look_that_finds_nothing_new_writes_nothing(world: World) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -73,12 +73,14 @@ class KmsKeyObserver:
 
     Attributes:
         keys: What is known about every KmsKey.
+        enter: Gives a namespace the trust bundle: a pod can use keys without any DataKeyRequest.
     """
 
     api: KubeApi
     keyservice: KeyServiceClient
     recorder: EventRecorder
     keys: Mapping[ObjectKey, KeyFacts]
+    enter: Callable[[str], Awaitable[None]]
     _look_again: set[ObjectKey] = field(default_factory=set)
     _attempts: dict[ObjectKey, int] = field(default_factory=dict)
     _next_slot: float = 0.0
@@ -95,6 +97,7 @@ class KmsKeyObserver:
 
     async def look(self, key: ObjectKey) -> float | None:
         """Look at a key once; return when to look again, in seconds; None: when it changes."""
+        await self._enter(key.namespace)
         try:
             await self._refresh(key)
         except ConflictError:
@@ -108,6 +111,13 @@ class KmsKeyObserver:
             self._look_again.discard(key)
             return LOOK_AGAIN_SECONDS
         return None
+
+    async def _enter(self, namespace: str) -> None:
+        try:
+            await self.enter(namespace)
+        except KubeError as error:
+            # The key is right all the same; the next look tries again.
+            _LOG.info("namespace not entered", extra={"namespace": namespace, "error": str(error)})
 
     async def _refresh(self, key: ObjectKey) -> None:
         facts = self.keys.get(key)
