@@ -50,6 +50,10 @@ lint: $(VENV)/complete ## ruff, mypy --strict, import rules between rooms
 crds: $(VENV)/complete ## Write crds/ and the chart's copies from the contract
 	@$(PYTHON) hack/generate_crds.py
 
+.PHONY: conformance
+conformance: $(VENV)/complete ## Write docs/conformance.md from what the tests run on
+	@$(PYTHON) hack/generate_conformance.py
+
 .PHONY: lock
 lock: ## Resolve the lock files again (needs uv)
 	@set -e
