@@ -132,4 +132,5 @@ def test_errors_have_their_names(service: Service, controller: Any) -> None:
     with pytest.raises(controller.exceptions.DisabledException):
         data_key(**dry)
     assert code_of(service.client("garbage").list_aliases) == "UnrecognizedClientException"
-    assert code_of(controller.derive_shared_secret, KeyId=arn, KeyAgreementAlgorithm="ECDH", PublicKey=b"k") == "UnknownOperationException"
+    shared = {"KeyAgreementAlgorithm": "ECDH", "PublicKey": b"k"}
+    assert code_of(controller.derive_shared_secret, KeyId=arn, **shared) == "UnknownOperationException"
