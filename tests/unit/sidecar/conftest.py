@@ -79,6 +79,7 @@ class FakeKeyService:
     calls: list[dict[str, Any]] = field(default_factory=list)
     connections: set[tuple[str, int]] = field(default_factory=set)
     delay_seconds: float = 0.0
+    request_id: str = "5d8a1f0e-0000-4000-8000-00000000cafe"
 
     def fail(self, code: str, status: int = 400, times: int = 1) -> None:
         """Answer with a KMS error."""
@@ -103,8 +104,9 @@ def _build_handler(service: FakeKeyService) -> type[BaseHTTPRequestHandler]:
             service.calls.append({"headers": dict(self.headers), "path": self.path, "body": body})
             service.connections.add(self.client_address)
             time.sleep(service.delay_seconds)
-            status, answer = service.answer(base64.b64decode(body["CiphertextBlob"]))
+            status, answer = service.answer(base64.b64decode(body.get("CiphertextBlob", "")))
             self.send_response(status)
+            self.send_header("x-amzn-RequestId", service.request_id)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
