@@ -23,6 +23,7 @@ from datakeys.sidecar.retry import RETRY, decide_delay
 #: A thread each. Beyond it, the longest idle connection gives way; with none idle, clients wait in the
 #: kernel's queue for as long as a request may take.
 MAX_CONNECTIONS: Final = 64
+MIN_IDLE_SECONDS: Final = 1.0
 _FULL_PAUSE_MILLISECONDS: Final = 20
 #: No thread here needs more; the system's default is 8 MiB of address space.
 _STACK_BYTES: Final = 256 * 1024
@@ -93,20 +94,15 @@ class EndpointServer:
 
     def serve(self, lifeline: int) -> None:
         """Serve until the other end of the lifeline closes."""
-        poll = select.poll()
+        poll, pause = select.poll(), select.poll()
         poll.register(lifeline, select.POLLIN)
-        while True:
-            full = len(self._clients) >= MAX_CONNECTIONS and not self._evict()
-            if full:
-                ready = poll.poll(_FULL_PAUSE_MILLISECONDS)
-            else:
-                poll.register(self._listener, select.POLLIN)
-                ready = poll.poll()
-                poll.unregister(self._listener)
-            if any(fd == lifeline for fd, _ in ready):
-                return
-            if ready:
+        poll.register(self._listener, select.POLLIN)
+        pause.register(lifeline, select.POLLIN)
+        while all(fd != lifeline for fd, _ in poll.poll()):
+            if len(self._clients) < MAX_CONNECTIONS or self._evict():
                 self._accept()
+            elif pause.poll(_FULL_PAUSE_MILLISECONDS):
+                return
 
     def _accept(self) -> None:
         try:
@@ -148,20 +144,33 @@ class EndpointServer:
             self._clients.pop(connection, None)
 
     def _evict(self) -> bool:
-        """End the connection that has been idle for the longest time; return False if none is idle."""
+        """End the connection that has been idle for the longest time; return False if none is idle.
+
+        One that was just taken, or whose next request is here already, isn't idle: it would get no answer.
+        """
         with self._lock:
-            idle = [
-                (since, number) for number, since in enumerate(self._clients.values()) if since is not None
-            ]
-            if not idle:
+            latest = time.monotonic() - MIN_IDLE_SECONDS
+            idle = [(since, one) for one, since in self._clients.items() if since is not None]
+            for since, connection in sorted(idle, key=lambda pair: pair[0]):
+                if since <= latest and not _has_input(connection):
+                    break
+            else:
                 return False
-            connection = list(self._clients)[min(idle)[1]]
             del self._clients[connection]
-        try:
-            connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return True  # it had ended by itself
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return True  # it had ended by itself
         return True
+
+
+def _has_input(connection: socket.socket) -> bool:
+    poll = select.poll()
+    try:
+        poll.register(connection, select.POLLIN)
+    except ValueError:  # its thread has just closed it
+        return False
+    return bool(poll.poll(0))
 
 
 def main() -> None:

@@ -28,10 +28,13 @@ _MAX_IDLE: Final = 8
 class Upstream:
     """Forwards one operation at a time per thread; safe for many threads."""
 
-    def __init__(self, url: str, *, ca_file: str, token_file: str) -> None:
+    def __init__(
+        self, url: str, *, ca_file: str, token_file: str, exchange_seconds: float = EXCHANGE_SECONDS
+    ) -> None:
         self._url = url
         self._ca_file = ca_file
         self._token_file = token_file
+        self._exchange_seconds = exchange_seconds
         self._lock = threading.Lock()
         self._idle: list[tuple[float, HttpsConnection]] = []
 
@@ -57,7 +60,7 @@ class Upstream:
             "Content-Type": CONTENT_TYPE,
             "X-Amz-Target": f"TrentService.{operation}",
         }
-        deadline = time.monotonic() + EXCHANGE_SECONDS
+        deadline = time.monotonic() + self._exchange_seconds
         try:
             return self._exchange(headers, body, deadline)
         except OSError as error:
