@@ -15,7 +15,8 @@ export PATH := $(VENV)/bin:$(PATH)
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
 
-$(VENV)/complete: requirements/dev.lock
+# The name says for which lock file it was made: a fresh clone, whose files are all new, needs no other.
+$(VENV)/complete:
 	@hack/bootstrap.sh $(VENV)
 
 .PHONY: demo

@@ -203,6 +203,14 @@ def test_controller_under_a_deny(operation: str) -> None:
         abroad = ask(CONTROLLER, operation, context=bound(), verdict=verdict, key_account="team-b")
         consents = verdict in (Verdict.PRINCIPAL, Verdict.ACCOUNT)
         assert abroad.allowed is (
-            consents and operation in ("DescribeKey", "GenerateDataKeyWithoutPlaintext")
+            consents
+            and operation
+            in (
+                "DescribeKey",
+                "GenerateDataKeyWithoutPlaintext",
+                "CreateGrant",
+                "ListGrants",
+                "RevokeGrant",
+            )
         )
         assert not abroad.needs_rbac

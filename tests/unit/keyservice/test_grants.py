@@ -1,5 +1,6 @@
 """CreateGrant, ListGrants, RevokeGrant, and what a grant allows."""
 
+import json
 from typing import Any
 
 import pytest
@@ -288,3 +289,29 @@ def test_only_the_controller(rig: Rig, operation: str) -> None:
     body = {"KeyId": arn, "GrantId": grant_id, "GranteePrincipal": GRANTEE, "Operations": ["Decrypt"]}
     with pytest.raises(AccessDeniedError):
         rig.call(operation, body, by=account())
+
+
+def test_account_that_the_key_policy_lets_can_give_grants_on_a_foreign_key(rig: Rig) -> None:
+    """CreateGrant and RevokeGrant work across accounts; without the policy's word nothing is told."""
+    statements = [
+        {"Effect": "Allow", "Principal": {"Kubernetes": "team-b"}, "Action": "kms:*", "Resource": "*"},
+        {
+            "Effect": "Allow",
+            "Principal": {"Kubernetes": "team-a"},
+            "Action": ["kms:CreateGrant", "kms:RevokeGrant"],
+            "Resource": "*",
+        },
+    ]
+    closed = rig.create_key(account="team-b")
+    opened = rig.create_key(account="team-b", Policy=json.dumps({"Statement": statements}))
+    with pytest.raises(AccessDeniedError):
+        rig.grant(closed, "GenerateDataKey")
+    made = rig.grant(opened, "GenerateDataKey")
+    assert use(rig, opened)["KeyId"] == opened
+    listed = rig.call("ListGrants", {"KeyId": opened}, account="team-b")["Grants"]
+    assert [grant["IssuingAccount"] for grant in listed] == ["team-a"]
+    with pytest.raises(AccessDeniedError):
+        rig.call("ListGrants", {"KeyId": opened})
+    rig.call("RevokeGrant", {"KeyId": opened, "GrantId": made["GrantId"]})
+    with pytest.raises(AccessDeniedError):
+        use(rig, opened)

@@ -59,7 +59,9 @@ CONTROLLER_OPERATIONS: Final = frozenset(
     }
 )
 #: What the controller may call for an account on a key of another one, if that key's policy lets the account.
-_CONTROLLER_ABROAD: Final = frozenset({"DescribeKey", "GenerateDataKeyWithoutPlaintext"})
+_CONTROLLER_ABROAD: Final = frozenset(
+    {"DescribeKey", "GenerateDataKeyWithoutPlaintext", "CreateGrant", "ListGrants", "RevokeGrant"}
+)
 #: Operations that make ciphertext under the given context.
 ENCRYPTING_OPERATIONS: Final = frozenset(
     {
