@@ -17,7 +17,7 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ClientError
 
 from local_mode import OPERATOR, LocalProcess, Starter, start
 
@@ -404,7 +404,7 @@ class Writer(threading.Thread):
                     self.keys[key] = "?"
                     self.client.disable_key(KeyId=key)
                     self.keys[key] = "Disabled"
-        except (HTTPClientError, ClientError, OSError):
+        except Exception:  # noqa: BLE001 - an answer that is cut anywhere shows in many ways
             return
 
 
