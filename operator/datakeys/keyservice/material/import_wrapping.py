@@ -18,10 +18,9 @@ from datakeys.contract.errors import IncorrectKeyMaterialError, InvalidCiphertex
 from datakeys.contract.key_types import KeySpec
 from datakeys.keyservice.material.backing_key import BACKING_KEY_BYTES, BackingKey
 from datakeys.keyservice.material.mac_key import MAC_KEY_BYTES, MacKey
-from datakeys.keyservice.material.private_key import PrivateKey
+from datakeys.keyservice.material.private_key import CURVES, RSA_BITS, PrivateKey
 
 _AES_KEY_BYTES: Final = 32
-_PUBLIC_EXPONENT: Final = 65537
 
 
 class WrappingKeySpec(StrEnum):
@@ -49,16 +48,9 @@ _TWO_STEPS: Final = frozenset(
 
 ImportedKey = BackingKey | MacKey | PrivateKey
 
-_RSA_BITS: Final = {KeySpec.RSA_2048: 2048, KeySpec.RSA_3072: 3072, KeySpec.RSA_4096: 4096}
-_CURVES: Final = {
-    KeySpec.ECC_NIST_P256: "secp256r1",
-    KeySpec.ECC_NIST_P384: "secp384r1",
-    KeySpec.ECC_NIST_P521: "secp521r1",
-    KeySpec.ECC_SECG_P256K1: "secp256k1",
-}
 #: What can be imported.
 IMPORTABLE: Final = frozenset(
-    {KeySpec.SYMMETRIC_DEFAULT, KeySpec.ECC_NIST_EDWARDS25519, *MAC_KEY_BYTES, *_RSA_BITS, *_CURVES}
+    {KeySpec.SYMMETRIC_DEFAULT, KeySpec.ECC_NIST_EDWARDS25519, *MAC_KEY_BYTES, *RSA_BITS, *CURVES}
 )
 
 
@@ -82,9 +74,9 @@ def _parse_private_key(der: bytes, key_spec: KeySpec) -> object:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise IncorrectKeyMaterialError("The key material must be PKCS #8 in DER.") from None
     if isinstance(key, rsa.RSAPrivateKey):
-        fits = key.key_size == _RSA_BITS.get(key_spec)
+        fits = key.key_size == RSA_BITS.get(key_spec)
     elif isinstance(key, ec.EllipticCurvePrivateKey):
-        fits = key.curve.name == _CURVES.get(key_spec)
+        fits = key_spec in CURVES and isinstance(key.curve, CURVES[key_spec])
     else:
         fits = isinstance(key, ed25519.Ed25519PrivateKey) and key_spec is KeySpec.ECC_NIST_EDWARDS25519
     if not fits:
@@ -103,14 +95,8 @@ class WrappingKey:
     @classmethod
     def generate(cls, spec: WrappingKeySpec) -> tuple[Self, bytes]:
         """Return a new private key and its public half, SubjectPublicKeyInfo in DER. May take seconds."""
-        private = rsa.generate_private_key(_PUBLIC_EXPONENT, int(spec.removeprefix("RSA_")))
-        secret = private.private_bytes(
-            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        public = private.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        return cls(secret), public
+        private = PrivateKey.generate(KeySpec(spec))
+        return cls(private.reveal()), private.public_der()
 
     def unwrap(self, algorithm: WrappingAlgorithm, wrapped: bytes, key_spec: KeySpec) -> ImportedKey:
         """Return the wrapped material of a key spec.

@@ -30,8 +30,8 @@ _PUBLIC_EXPONENT: Final = 65537
 #: What "external mu" of ML-DSA has. Source: FIPS 204, section 6.2.
 MU_BYTES: Final = 64
 
-_RSA_BITS: Final = {KeySpec.RSA_2048: 2048, KeySpec.RSA_3072: 3072, KeySpec.RSA_4096: 4096}
-_CURVES: Final[dict[KeySpec, type[ec.EllipticCurve]]] = {
+RSA_BITS: Final = {KeySpec.RSA_2048: 2048, KeySpec.RSA_3072: 3072, KeySpec.RSA_4096: 4096}
+CURVES: Final[dict[KeySpec, type[ec.EllipticCurve]]] = {
     KeySpec.ECC_NIST_P256: ec.SECP256R1,
     KeySpec.ECC_NIST_P384: ec.SECP384R1,
     KeySpec.ECC_NIST_P521: ec.SECP521R1,
@@ -74,10 +74,10 @@ class PrivateKey:
             UnsupportedOperationError: The library can't make keys of this spec.
         """
         cls.require_supported(key_spec)
-        if key_spec in _RSA_BITS:
-            return cls(key_spec, rsa.generate_private_key(_PUBLIC_EXPONENT, _RSA_BITS[key_spec]))
-        if key_spec in _CURVES:
-            return cls(key_spec, ec.generate_private_key(_CURVES[key_spec]()))
+        if key_spec in RSA_BITS:
+            return cls(key_spec, rsa.generate_private_key(_PUBLIC_EXPONENT, RSA_BITS[key_spec]))
+        if key_spec in CURVES:
+            return cls(key_spec, ec.generate_private_key(CURVES[key_spec]()))
         return cls(key_spec, _OTHERS[key_spec].generate())
 
     @staticmethod
@@ -87,7 +87,7 @@ class PrivateKey:
         Raises:
             UnsupportedOperationError: They can't.
         """
-        if key_spec not in {*_RSA_BITS, *_CURVES, *_OTHERS}:
+        if key_spec not in {*RSA_BITS, *CURVES, *_OTHERS}:
             raise UnsupportedOperationError(f"Keys of KeySpec {key_spec} are not supported.")
 
     def export(self) -> bytes:
@@ -165,7 +165,7 @@ class PrivateKey:
             ValidationError: The plaintext is too long for the key and the algorithm.
         """
         oaep, overhead = _oaep(algorithm)
-        most = _RSA_BITS[self.key_spec] // 8 - overhead
+        most = RSA_BITS[self.key_spec] // 8 - overhead
         if len(plaintext) > most:
             raise ValidationError(
                 f"Algorithm {algorithm} and key spec {self.key_spec} cannot encrypt data larger than "

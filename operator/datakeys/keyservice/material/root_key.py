@@ -57,9 +57,7 @@ class RootKey:
 
         Source: NIST SP 800-38D (GCM, random 96-bit IV).
         """
-        nonce, iv = random(SEAL_NONCE_BYTES), random(IV_BYTES)
-        cipher = AESGCM(derive_key(self._secret, LABEL_SEAL, nonce))
-        return SealedBackingKey(nonce, iv, cipher.encrypt(iv, key.reveal(), binding.to_aad()))
+        return SealedBackingKey(*self._encrypt(LABEL_SEAL, key.reveal(), binding.to_aad(), random))
 
     def unseal(self, sealed: SealedBackingKey, binding: SealBinding) -> BackingKey:
         """Unwrap a backing key.
@@ -87,6 +85,13 @@ class RootKey:
         """
         return self._unseal(sealed, binding, lambda secret: MacKey(key_spec, secret))
 
+    def _encrypt(
+        self, label: bytes, secret: bytes, aad: bytes, random: RandomSource
+    ) -> tuple[bytes, bytes, bytes]:
+        """Return nonce, IV and ciphertext with tag, under a key derived for this label and nonce."""
+        nonce, iv = random(SEAL_NONCE_BYTES), random(IV_BYTES)
+        return nonce, iv, AESGCM(derive_key(self._secret, label, nonce)).encrypt(iv, secret, aad)
+
     def _unseal(self, sealed: SealedBackingKey, binding: SealBinding, build: Callable[[bytes], T]) -> T:
         cipher = AESGCM(derive_key(self._secret, LABEL_SEAL, sealed.nonce))
         try:
@@ -96,9 +101,7 @@ class RootKey:
 
     def seal_wrapping_key(self, key: WrappingKey, aad: bytes, random: RandomSource) -> bytes:
         """Return nonce (16 bytes), IV (12) and the sealed private key; ``aad`` binds it (AES-256-GCM)."""
-        nonce, iv = random(SEAL_NONCE_BYTES), random(IV_BYTES)
-        cipher = AESGCM(derive_key(self._secret, LABEL_WRAPPING_KEY, nonce))
-        return nonce + iv + cipher.encrypt(iv, key.reveal(), aad)
+        return b"".join(self._encrypt(LABEL_WRAPPING_KEY, key.reveal(), aad, random))
 
     def unseal_wrapping_key(self, sealed: bytes, aad: bytes) -> WrappingKey:
         """Return what `seal_wrapping_key` sealed.

@@ -93,7 +93,7 @@ def parse_data_key_request(call: Call) -> DataKeyRequest:
     return DataKeyRequest(key_id, size, context, context_bytes, tokens, dry_run)
 
 
-def require_symmetric(call: Call, record: KeyRecord, algorithm: str = "SYMMETRIC_DEFAULT") -> None:
+def require_symmetric(call: Call, record: KeyRecord) -> None:
     """Check that a key can encrypt and make data keys: symmetric, and not of a custom key store.
 
     Raises:
@@ -103,10 +103,10 @@ def require_symmetric(call: Call, record: KeyRecord, algorithm: str = "SYMMETRIC
         raise InvalidKeyUsageError(
             f"{call.audit.key_arn} key usage is {record.key_usage} which is not valid for this operation."
         )
-    if record.key_spec is not KeySpec.SYMMETRIC_DEFAULT or algorithm != "SYMMETRIC_DEFAULT":
+    if record.key_spec is not KeySpec.SYMMETRIC_DEFAULT:
         raise InvalidKeyUsageError(
             f"{call.audit.key_arn} with key spec {record.key_spec} is not valid for this operation "
-            f"with algorithm {algorithm}."
+            f"with algorithm {SYMMETRIC_DEFAULT}."
         )
     if record.origin in _STORE_ORIGINS:
         raise InvalidKeyUsageError(f"{call.audit.key_arn} is in a custom key store.")

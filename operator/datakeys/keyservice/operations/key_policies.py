@@ -17,10 +17,10 @@ from datakeys.keyservice.operations.access import (
     ask_rbac,
     decide,
     read_key_id,
-    require_state,
     resolve,
 )
 from datakeys.keyservice.operations.call import Call, Service
+from datakeys.keyservice.operations.changes import change_key
 from datakeys.keyservice.operations.paging import build_page, read_page
 from datakeys.keyservice.operations.validation import Members
 from datakeys.keyservice.store.records import KeyRecord
@@ -70,12 +70,7 @@ def put_key_policy(service: Service, call: Call) -> dict[str, Any]:
     record = resolve(service, call, "PutKeyPolicy", key_id, alias_allowed=False, state_checked=False)
     _check_name(name)
     check_policy(service, call, record, text, bypass=bypass)
-
-    def change(current: KeyRecord) -> KeyRecord:
-        require_state(call, "PutKeyPolicy", current)
-        return replace(current, policy=text)
-
-    service.store.update_key(record.key_id, change)
+    change_key(service, call, "PutKeyPolicy", record, lambda current: replace(current, policy=text))
     return {}
 
 

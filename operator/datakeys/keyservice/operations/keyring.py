@@ -46,17 +46,11 @@ class Keyring:
             KeyStateError: The key doesn't have this material (any more).
             IntegrityError: The sealed material doesn't belong to this record.
         """
-        of_key = self._opened.get(record.key_id)
-        if of_key is not None and material_id is not None:
-            opened = of_key.get(material_id)
-            if opened is not None and opened.record is record:
-                key: EncryptionKey = opened.key
-                return key
 
         def unseal(sealed: SealedBackingKey, binding: SealBinding) -> EncryptionKey:
             return EncryptionKey(record.key_id, binding.material_id, self._root_key.unseal(sealed, binding))
 
-        return self._open(record, material_id, unseal)
+        return self._find(record, material_id, unseal)
 
     def open_private_key(self, record: KeyRecord) -> PrivateKey:
         """Return the private key of an asymmetric key.
@@ -66,7 +60,11 @@ class Keyring:
             IntegrityError: The sealed material doesn't belong to this record.
         """
         unseal = self._root_key.unseal_private_key
-        return self._find(record, lambda sealed, binding: unseal(sealed, binding, record.key_spec))
+        return self._find(
+            record,
+            record.current_material_id,
+            lambda sealed, binding: unseal(sealed, binding, record.key_spec),
+        )
 
     def open_mac_key(self, record: KeyRecord) -> MacKey:
         """Return the key of an HMAC key.
@@ -76,26 +74,27 @@ class Keyring:
             IntegrityError: The sealed material doesn't belong to this record.
         """
         unseal = self._root_key.unseal_mac_key
-        return self._find(record, lambda sealed, binding: unseal(sealed, binding, record.key_spec))
+        return self._find(
+            record,
+            record.current_material_id,
+            lambda sealed, binding: unseal(sealed, binding, record.key_spec),
+        )
 
     def forget(self, key_id: str) -> None:
         """Drop everything that was opened of a key."""
         self._opened.pop(key_id, None)
 
-    def _find(self, record: KeyRecord, unseal: Callable[[SealedBackingKey, SealBinding], T]) -> T:
-        material_id = record.current_material_id
-        opened = self._opened.get(record.key_id, {}).get(material_id or "")
-        if opened is not None and opened.record is record:
-            key: T = opened.key
-            return key
-        return self._open(record, material_id, unseal)
-
-    def _open(
+    def _find(
         self,
         record: KeyRecord,
         material_id: str | None,
         unseal: Callable[[SealedBackingKey, SealBinding], T],
     ) -> T:
+        of_key = self._opened.get(record.key_id)
+        opened = None if of_key is None or material_id is None else of_key.get(material_id)
+        if opened is not None and opened.record is record:
+            found: T = opened.key
+            return found
         material = record.find_material(material_id)
         if material is None or material_id is None or not material.sealed:
             raise KeyStateError("the key material isn't available")

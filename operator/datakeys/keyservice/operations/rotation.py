@@ -26,6 +26,7 @@ from datakeys.keyservice.material.backing_key import BackingKey
 from datakeys.keyservice.material.identifiers import new_material_id
 from datakeys.keyservice.operations.access import read_key_id, require_state, resolve
 from datakeys.keyservice.operations.call import Call, Service
+from datakeys.keyservice.operations.changes import change_key
 from datakeys.keyservice.operations.keyring import build_binding
 from datakeys.keyservice.operations.validation import Members
 from datakeys.keyservice.store.expiry import drop_expired
@@ -222,12 +223,7 @@ def build_automatic_rotation(service: Service) -> Chore:
 def _change(service: Service, call: Call, operation: str, key_id: str, change: KeyChange) -> None:
     record = resolve(service, call, operation, key_id, alias_allowed=False, state_checked=False)
     require_scheduled_rotation(call, record)
-
-    def change_if_fit(current: KeyRecord) -> KeyRecord:
-        require_state(call, operation, current)
-        return change(current)
-
-    service.store.update_key(record.key_id, change_if_fit)
+    change_key(service, call, operation, record, change)
 
 
 def _check_on_demand(record: KeyRecord, now: float) -> None:

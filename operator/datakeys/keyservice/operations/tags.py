@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from datakeys.contract.errors import LimitExceededError, TagError
-from datakeys.keyservice.operations.access import read_key_id, require_state, resolve
+from datakeys.keyservice.operations.access import read_key_id, resolve
 from datakeys.keyservice.operations.call import Call, Service
+from datakeys.keyservice.operations.changes import change_key
 from datakeys.keyservice.operations.paging import build_page, read_page
 from datakeys.keyservice.operations.validation import Members
 from datakeys.keyservice.store.interface import KeyChange
@@ -132,10 +133,5 @@ def check_tags(tags: Tags) -> None:
 
 def _change(service: Service, call: Call, operation: str, key_id: str, change: KeyChange) -> dict[str, Any]:
     record = resolve(service, call, operation, key_id, alias_allowed=False, state_checked=False)
-
-    def checked(current: KeyRecord) -> KeyRecord:
-        require_state(call, operation, current)
-        return change(current)
-
-    service.store.update_key(record.key_id, checked)
+    change_key(service, call, operation, record, change)
     return {}

@@ -6,11 +6,11 @@ Zone: no secrets. Source: AWS KMS API, UpdateKeyDescription.
 from dataclasses import replace
 from typing import Any, Final
 
-from datakeys.keyservice.operations.access import read_key_id, require_state, resolve
+from datakeys.keyservice.operations.access import read_key_id, resolve
 from datakeys.keyservice.operations.call import Call, Service
+from datakeys.keyservice.operations.changes import change_key
 from datakeys.keyservice.operations.create_key import MAX_DESCRIPTION
 from datakeys.keyservice.operations.validation import Members
-from datakeys.keyservice.store.records import KeyRecord
 
 NAME: Final = "UpdateKeyDescription"
 
@@ -29,10 +29,5 @@ def update_key_description(service: Service, call: Call) -> dict[str, Any]:
     description = members.required_string("Description", minimum=0, maximum=MAX_DESCRIPTION)
     members.finish()
     record = resolve(service, call, NAME, key_id, alias_allowed=False, state_checked=False)
-
-    def change(current: KeyRecord) -> KeyRecord:
-        require_state(call, NAME, current)
-        return replace(current, description=description)
-
-    service.store.update_key(record.key_id, change)
+    change_key(service, call, NAME, record, lambda current: replace(current, description=description))
     return {}
