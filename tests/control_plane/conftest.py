@@ -10,7 +10,11 @@ import pytest
 import yaml
 from kubernetes import client, config
 
+from chart_installation import Installation, named
+from controller_rig import Process, Rig, running_rig
+from custom_objects import Objects, fresh_objects
 from deployment import wait_until
+from user_rights import Users
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,3 +76,43 @@ def namespace(api_client: client.ApiClient) -> str:
     name = f"t-{uuid.uuid4().hex[:8]}"
     client.CoreV1Api(api_client).create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
     return name
+
+
+@pytest.fixture(scope="module")
+def rig(
+    control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rig]:
+    """Run one key service for all tests here."""
+    with running_rig(control_plane, api_client, tmp_path_factory.mktemp("rig")) as rig:
+        rig.start_keyservice()
+        yield rig
+
+
+@pytest.fixture(scope="module")
+def controller(rig: Rig) -> Iterator[Process]:
+    """Run one controller for all tests here."""
+    process = rig.start_controller()
+    yield process
+    assert process.stop() == 0, process.log.read_text()[-2000:]
+
+
+@pytest.fixture
+def objects(api_client: client.ApiClient, controller: Process) -> Iterator[Objects]:
+    """Give a namespace of its own to a test."""
+    assert controller.popen.poll() is None
+    with fresh_objects(api_client) as objects:
+        yield objects
+
+
+@pytest.fixture
+def users(installation: Installation, api_client: client.ApiClient, namespace: str) -> Users:
+    """Return users of a namespace, whom the module's chart installation judges."""
+    return Users(api_client, installation.kubeconfig, namespace)
+
+
+@pytest.fixture
+def other(users: Users) -> Users:
+    """Another namespace."""
+    name = f"{users.namespace}-b"
+    client.CoreV1Api(users.administrator).create_namespace(named(name))
+    return Users(users.administrator, users.kubeconfig, name)

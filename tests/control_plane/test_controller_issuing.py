@@ -3,25 +3,14 @@
 import base64
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from controller_rig import Process, Rig, eventually, running_rig
+from controller_rig import Process, Rig, eventually
 from custom_objects import ALIASES, KEYS, REQUESTS, Objects, fresh_objects
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
-
-
-@pytest.fixture(scope="module")
-def rig(
-    control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Rig]:
-    """Run one key service for all tests here."""
-    with running_rig(control_plane, api_client, tmp_path_factory.mktemp("rig")) as rig:
-        rig.start_keyservice()
-        yield rig
 
 
 @pytest.fixture

@@ -1,39 +1,7 @@
 """KmsKeys, KmsAliases and KmsGrants become keys, aliases and grants of the real key service."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-from kubernetes import client
-
-from controller_rig import Process, Rig, eventually, running_rig
-from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Objects, fresh_objects
-
-
-@pytest.fixture(scope="module")
-def rig(
-    control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Rig]:
-    """Run one key service for all tests here."""
-    with running_rig(control_plane, api_client, tmp_path_factory.mktemp("rig")) as rig:
-        rig.start_keyservice()
-        yield rig
-
-
-@pytest.fixture(scope="module")
-def controller(rig: Rig) -> Iterator[Process]:
-    """Run one controller for all tests here."""
-    process = rig.start_controller()
-    yield process
-    assert process.stop() == 0, process.log.read_text()[-2000:]
-
-
-@pytest.fixture
-def objects(api_client: client.ApiClient, controller: Process) -> Iterator[Objects]:
-    """Give a namespace of its own to a test."""
-    assert controller.popen.poll() is None
-    with fresh_objects(api_client) as objects:
-        yield objects
+from controller_rig import eventually
+from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Objects
 
 
 def test_key_gets_identity_and_state(objects: Objects) -> None:

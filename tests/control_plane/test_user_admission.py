@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
-from chart_installation import CONTROLLER, Installation, named, refusal, wait_for
+from chart_installation import CONTROLLER, Installation, refusal, wait_for
 from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Json, Objects
 from datakeys.contract.identity import GROUP, VERSION
 from user_rights import (
@@ -34,19 +34,6 @@ def installation(control_plane: Path, api_client: client.ApiClient) -> Iterator[
     """The chart, once its policies for users work."""
     with installed_policies(control_plane, api_client) as installation:
         yield installation
-
-
-@pytest.fixture
-def users(installation: Installation, api_client: client.ApiClient, namespace: str) -> Users:
-    return Users(api_client, installation.kubeconfig, namespace)
-
-
-@pytest.fixture
-def other(users: Users) -> Users:
-    """Another namespace."""
-    name = f"{users.namespace}-b"
-    client.CoreV1Api(users.administrator).create_namespace(named(name))
-    return Users(users.administrator, users.kubeconfig, name)
 
 
 @pytest.fixture

@@ -26,19 +26,6 @@ def installation(control_plane: Path, api_client: client.ApiClient) -> Iterator[
         yield installation
 
 
-@pytest.fixture
-def users(installation: Installation, api_client: client.ApiClient, namespace: str) -> Users:
-    return Users(api_client, installation.kubeconfig, namespace)
-
-
-@pytest.fixture
-def other(users: Users) -> Users:
-    """Another namespace."""
-    name = f"{users.namespace}-b"
-    client.CoreV1Api(users.administrator).create_namespace(named(name))
-    return Users(users.administrator, users.kubeconfig, name)
-
-
 @pytest.mark.parametrize(
     ("role", "allowed"),
     [("edit", {REQUESTS, ALIASES}), ("admin", {REQUESTS, ALIASES, GRANTS, KEYS}), ("view", set())],
