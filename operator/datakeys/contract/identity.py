@@ -18,7 +18,7 @@ AUDIENCE: Final = "keyservice.datakeys.dev"
 LABEL_INJECT: Final = "datakeys.dev/inject"
 #: Comma-separated names of DataKeyRequests in the pod's namespace.
 ANNOTATION_REQUESTS: Final = "datakeys.dev/requests"
-#: "file" (default) or "socket".
+#: "file" (default), "socket" or "init".
 ANNOTATION_DELIVERY: Final = "datakeys.dev/delivery"
 #: Comma-separated names of the containers that get the keys; default: all.
 ANNOTATION_CONTAINERS: Final = "datakeys.dev/containers"
@@ -26,6 +26,29 @@ ANNOTATION_CONTAINERS: Final = "datakeys.dev/containers"
 ANNOTATION_AWS_ENDPOINT: Final = "datakeys.dev/aws-endpoint"
 #: The endpoint's port, 1024..65535; default 4599.
 ANNOTATION_AWS_ENDPOINT_PORT: Final = "datakeys.dev/aws-endpoint-port"
+#: On a workload or a bare pod: the KMS key of the data key that is made for it: key id, ARN or alias.
+ANNOTATION_KEY: Final = "datakeys.dev/key"
+#: "AES_256" (default) or "AES_128"; not together with the number of bytes.
+ANNOTATION_KEY_SPEC: Final = "datakeys.dev/key-spec"
+ANNOTATION_NUMBER_OF_BYTES: Final = "datakeys.dev/number-of-bytes"
+#: Pairs of the encryption context: "purpose=orders,tenant=a".
+ANNOTATION_ENCRYPTION_CONTEXT: Final = "datakeys.dev/encryption-context"
+#: Under which name that data key is delivered; default: "data-key".
+ANNOTATION_KEY_NAME: Final = "datakeys.dev/key-name"
+#: "workload" (default): one data key for all pods; "pod": one for each ordinal of a StatefulSet.
+ANNOTATION_SCOPE: Final = "datakeys.dev/scope"
+#: "Retain" (default) or "Delete": what becomes of the DataKeyRequest when its workload is deleted.
+ANNOTATION_DELETION_POLICY: Final = "datakeys.dev/deletion-policy"
+#: Set by the webhook on a workload's pod template: "Deployment/orders", the workload the pods belong to.
+ANNOTATION_WORKLOAD: Final = "datakeys.dev/workload"
+#: How long the plaintext stays after its delivery, "90s", "15m", "8h"; default: as long as the pod.
+ANNOTATION_TTL: Final = "datakeys.dev/ttl"
+#: "once": the plaintext is destroyed after it was read for the first time.
+ANNOTATION_READS: Final = "datakeys.dev/reads"
+#: Mode of the delivered files, "0400" (default), "0440" or "0444".
+ANNOTATION_FILE_MODE: Final = "datakeys.dev/file-mode"
+#: UID that owns the delivered files, where the pod's spec doesn't say as whom the app runs.
+ANNOTATION_FILE_OWNER: Final = "datakeys.dev/file-owner"
 #: Set by the webhook on a pod it has injected; the value is the sidecar's image.
 ANNOTATION_INJECTED: Final = "datakeys.dev/injected"
 #: On Secrets that hold an encrypted data key: the request's name.
