@@ -1,0 +1,58 @@
+"""A labelled pod as the decisions see it. Zone: no secrets, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from datakeys.contract.identity import ANNOTATION_INJECTED
+from datakeys.contract.workload import Workload
+from datakeys.controller.decisions.request_view import ObjectKey
+
+#: The name of the injected container, as docs/architecture.md fixes it.
+SIDECAR_NAME: Final = "datakeys-sidecar"
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """A pod with the label ``datakeys.dev/inject: "true"``.
+
+    Attributes:
+        owner: The object that controls the pod, or None.
+        owner_uid: UID of that object, or None.
+        injected: The pod has the webhook's annotation and its container.
+        phase: ``Pending``, ``Running``, ``Succeeded``, ``Failed`` or ``Unknown``.
+    """
+
+    key: ObjectKey
+    uid: str
+    resource_version: str
+    deleting: bool
+    annotations: Mapping[str, str]
+    service_account: str
+    owner: Workload | None
+    owner_api_version: str | None
+    owner_uid: str | None
+    injected: bool
+    phase: str
+
+
+def parse_pod(body: Mapping[str, Any]) -> PodView:
+    """Return the view of a pod of the API."""
+    metadata, spec = body["metadata"], body["spec"]
+    annotations = metadata.get("annotations") or {}
+    owner = next((one for one in metadata.get("ownerReferences") or () if one.get("controller")), None)
+    containers = [*(spec.get("initContainers") or ()), *spec["containers"]]
+    return PodView(
+        key=ObjectKey(metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        deleting="deletionTimestamp" in metadata,
+        annotations=annotations,
+        service_account=spec.get("serviceAccountName") or "default",
+        owner=Workload(owner["kind"], owner["name"]) if owner else None,
+        owner_api_version=owner["apiVersion"] if owner else None,
+        owner_uid=owner["uid"] if owner else None,
+        injected=ANNOTATION_INJECTED in annotations
+        and any(one["name"] == SIDECAR_NAME for one in containers),
+        phase=(body.get("status") or {}).get("phase", "Pending"),
+    )
