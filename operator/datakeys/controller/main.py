@@ -30,6 +30,7 @@ from datakeys.controller.kube.errors import KubeError
 from datakeys.controller.kube.events import EventRecorder
 from datakeys.controller.kube.list_watch import ListWatch
 from datakeys.controller.kube.namespace_access import NamespaceAccess
+from datakeys.controller.kube.pod_watch import PodWatch
 from datakeys.controller.kube.secret_memory import SecretMemory
 from datakeys.controller.leadership import lead
 from datakeys.controller.request_memory import RequestMemory
@@ -150,6 +151,7 @@ async def _act(
         access,
         {"fieldSelector": f"metadata.name={TRUST_BUNDLE_CONFIG_MAP}"},
     )
+    pods = PodWatch(api)
     background = [
         asyncio.create_task(work, name=name)
         for name, work in (
@@ -158,6 +160,7 @@ async def _act(
             ("key watch", key_watch.run()),
             ("events", recorder.run()),
             ("trust bundle", trust_bundle.run()),
+            ("pods", pods.run()),
         )
     ]
     operator = asyncio.create_task(run_operator(connection, handlers, stop), name="kopf")

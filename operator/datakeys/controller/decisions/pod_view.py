@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from datakeys.contract.identity import ANNOTATION_INJECTED
@@ -10,6 +11,7 @@ from datakeys.controller.decisions.request_view import ObjectKey
 
 #: The name of the injected container, as docs/architecture.md fixes it.
 SIDECAR_NAME: Final = "datakeys-sidecar"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,8 @@ class PodView:
     """A pod with the label ``datakeys.dev/inject: "true"``.
 
     Attributes:
+        created_at: When it was created.
+        generate_name: The prefix that the API server made the name from, or "".
         owner: The object that controls the pod, or None.
         owner_uid: UID of that object, or None.
         injected: The pod has the webhook's annotation and its container.
@@ -27,6 +31,8 @@ class PodView:
     uid: str
     resource_version: str
     deleting: bool
+    created_at: datetime
+    generate_name: str
     annotations: Mapping[str, str]
     service_account: str
     owner: Workload | None
@@ -47,6 +53,8 @@ def parse_pod(body: Mapping[str, Any]) -> PodView:
         uid=metadata["uid"],
         resource_version=metadata["resourceVersion"],
         deleting="deletionTimestamp" in metadata,
+        created_at=_parse_time(metadata.get("creationTimestamp")),
+        generate_name=metadata.get("generateName") or "",
         annotations=annotations,
         service_account=spec.get("serviceAccountName") or "default",
         owner=Workload(owner["kind"], owner["name"]) if owner else None,
@@ -56,3 +64,7 @@ def parse_pod(body: Mapping[str, Any]) -> PodView:
         and any(one["name"] == SIDECAR_NAME for one in containers),
         phase=(body.get("status") or {}).get("phase", "Pending"),
     )
+
+
+def _parse_time(text: str | None) -> datetime:
+    return datetime.fromisoformat(text) if text else _EPOCH

@@ -47,6 +47,7 @@ class Resource:
 REQUESTS: Final = Resource(GROUP, VERSION, "datakeyrequests")
 KEYS: Final = Resource(GROUP, VERSION, "kmskeys")
 SECRETS: Final = Resource("", "v1", "secrets")
+PODS: Final = Resource("", "v1", "pods")
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps")
 ROLE_BINDINGS: Final = Resource("rbac.authorization.k8s.io", "v1", "rolebindings")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")

@@ -31,22 +31,31 @@ class Observer(Protocol):
         """Take one change: ADDED, MODIFIED or DELETED."""
 
 
+def _keep_all(item: Json) -> Json:
+    return item
+
+
 @dataclass(frozen=True)
 class ListWatch:
     """One collection, possibly selected.
 
     Attributes:
+        namespace: None: all namespaces.
         metadata_only: Ask for objects without their contents.
         selectors: ``labelSelector``, ``fieldSelector``.
+        page_size: How many objects one answer to a list may hold; None: all.
+        reduce: What is kept of an object until the whole collection is listed.
         jitter: A source of numbers in 0..1.
     """
 
     api: KubeApi
     resource: Resource
-    namespace: str
+    namespace: str | None
     observer: Observer
     selectors: dict[str, str]
     metadata_only: bool = False
+    page_size: int | None = None
+    reduce: Callable[[Json], Json] = _keep_all
     jitter: Callable[[], float] = random.random
 
     async def run(self) -> None:
@@ -77,10 +86,18 @@ class ListWatch:
             await asyncio.sleep(min(_MAX_PAUSE_SECONDS, pause))
 
     async def _list(self) -> str:
-        answer = await self.api.list(
-            self.resource, self.namespace, metadata_only=self.metadata_only, **self.selectors
-        )
-        self.observer.on_list(answer.get("items") or [])
+        items: list[Json] = []
+        page = {} if self.page_size is None else {"limit": str(self.page_size)}
+        while True:
+            answer = await self.api.list(
+                self.resource, self.namespace, metadata_only=self.metadata_only, **self.selectors, **page
+            )
+            items += map(self.reduce, answer.get("items") or [])
+            rest = answer["metadata"].get("continue")
+            if not rest:
+                break
+            page["continue"] = rest
+        self.observer.on_list(items)
         return str(answer["metadata"]["resourceVersion"])
 
     async def _watch(self, since: str) -> str:
