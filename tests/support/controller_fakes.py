@@ -284,7 +284,7 @@ class FakeRecorder:
 
     reasons: list[str] = field(default_factory=list)
 
-    def record(self, subject: object, reason: str, note: str) -> None:  # noqa: ARG002
+    def record(self, subject: object, reason: str, note: str, *, once: bool = False) -> None:  # noqa: ARG002
         """Remember the reason."""
         self.reasons.append(str(reason))
 

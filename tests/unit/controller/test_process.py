@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -122,6 +123,26 @@ def test_event_is_about_its_object() -> None:
     assert len(event["note"]) == 1024
     assert event["metadata"]["name"].startswith("orders.")
     assert build_event(SUBJECT, EventReason.ISSUED, "", instance="one", now=NOW)["type"] == "Normal"
+
+
+def test_event_that_is_told_once_has_one_name() -> None:
+    """Another leader builds the same name, so that the API server refuses the second; others differ."""
+    pod = Subject("Pod", "shop", "orders", "u1", "v1")
+
+    def name(subject: Subject, reason: EventReason, *, once: bool) -> str:
+        event = build_event(subject, reason, "", instance="any", now=NOW, once=once)
+        assert event["regarding"]["apiVersion"] == "v1"
+        return str(event["metadata"]["name"])
+
+    first = name(pod, EventReason.NOT_INJECTED, once=True)
+    assert first == name(pod, EventReason.NOT_INJECTED, once=True)
+    others = {
+        name(pod, EventReason.EVICTION_STOPPED, once=True),
+        name(replace(pod, uid="u2"), EventReason.NOT_INJECTED, once=True),
+        name(pod, EventReason.NOT_INJECTED, once=False),
+        name(pod, EventReason.NOT_INJECTED, once=False),
+    }
+    assert len(others | {first}) == 5
 
 
 async def test_events_are_posted_at_a_bounded_rate() -> None:

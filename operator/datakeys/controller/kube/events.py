@@ -5,6 +5,7 @@ service keeps the audit record). Source: Kubernetes API events.k8s.io/v1.
 """
 
 import asyncio
+import hashlib
 import logging
 import time
 import uuid
@@ -39,10 +40,22 @@ class EventReason(StrEnum):
     RESTORED = "Restored"
     CONFLICT = "Conflict"
     FAILED = "Failed"
+    NOT_INJECTED = "NotInjected"
+    NOT_STAMPED = "NotStamped"
+    EVICTION_STOPPED = "EvictionStopped"
 
 
 #: Reasons that ask for somebody's attention.
-_WARNINGS: Final = frozenset({EventReason.CONFLICT, EventReason.FAILED, EventReason.DELETION_ABANDONED})
+_WARNINGS: Final = frozenset(
+    {
+        EventReason.CONFLICT,
+        EventReason.FAILED,
+        EventReason.DELETION_ABANDONED,
+        EventReason.NOT_INJECTED,
+        EventReason.NOT_STAMPED,
+        EventReason.EVICTION_STOPPED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,7 @@ class Subject:
     namespace: str
     name: str
     uid: str
+    api_version: str = API_VERSION
 
 
 class EventRecorder:
@@ -74,12 +88,19 @@ class EventRecorder:
         self._filled_at = clock()
         self._queue: asyncio.Queue[tuple[str, Json]] = asyncio.Queue(_BURST)
 
-    def record(self, subject: Subject, reason: EventReason, note: str) -> None:
-        """Tell about a state change; returns at once."""
+    def record(self, subject: Subject, reason: EventReason, note: str, *, once: bool = False) -> None:
+        """Tell about a state change; returns at once.
+
+        Args:
+            subject: What it is about.
+            reason: What has happened.
+            note: For people, with the next step.
+            once: Not again about this object, whoever leads, as long as the API server keeps the Event.
+        """
         if not self._take_token() or self._queue.full():
             metrics.EVENTS_DROPPED.inc()
             return
-        event = build_event(subject, reason, note, instance=self._instance, now=datetime.now(UTC))
+        event = build_event(subject, reason, note, instance=self._instance, now=datetime.now(UTC), once=once)
         self._queue.put_nowait((subject.namespace, event))
 
     async def run(self) -> None:
@@ -101,13 +122,19 @@ class EventRecorder:
         return True
 
 
-def build_event(subject: Subject, reason: EventReason, note: str, *, instance: str, now: datetime) -> Json:
-    """Return an Event object."""
+def build_event(
+    subject: Subject, reason: EventReason, note: str, *, instance: str, now: datetime, once: bool = False
+) -> Json:
+    """Return an Event object; with ``once`` its name is the same whenever it is built."""
+    if once:
+        suffix = hashlib.sha256(f"{subject.uid}/{reason.value}".encode()).hexdigest()[:32]
+    else:
+        suffix = uuid.uuid4().hex
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         # An Event's name must be unique; the object's own name helps whoever lists them.
-        "metadata": {"name": f"{subject.name[:200]}.{uuid.uuid4().hex}", "namespace": subject.namespace},
+        "metadata": {"name": f"{subject.name[:200]}.{suffix}", "namespace": subject.namespace},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": f"datakeys.dev/{MANAGED_BY}",
         "reportingInstance": instance[:128],
@@ -116,7 +143,7 @@ def build_event(subject: Subject, reason: EventReason, note: str, *, instance: s
         "type": "Warning" if reason in _WARNINGS else "Normal",
         "note": note[:MAX_MESSAGE_CHARACTERS],
         "regarding": {
-            "apiVersion": API_VERSION,
+            "apiVersion": subject.api_version,
             "kind": subject.kind,
             "namespace": subject.namespace,
             "name": subject.name,
