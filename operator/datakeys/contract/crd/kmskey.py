@@ -3,6 +3,7 @@
 Zone: no secrets, no I/O. Source: AWS KMS API, CreateKey and KeyMetadata.
 """
 
+from enum import StrEnum
 from typing import Any
 
 from datakeys.contract.crd import schema
@@ -22,6 +23,24 @@ from datakeys.contract.key_types import (
 
 MAX_POLICY_CHARACTERS = 32768
 MAX_TAGS = 50
+DEFAULT_RE_ENCRYPTIONS_PER_SECOND = 10
+MAX_RE_ENCRYPTIONS_PER_SECOND = 200
+
+
+class ReEncryptionPhase(StrEnum):
+    """How far the re-encryption of the data keys under a KMS key is.
+
+    ``Waiting``: the key can't be used, or every request that is left has failed and waits for its retry.
+    """
+
+    RUNNING = "Running"
+    PAUSED = "Paused"
+    WAITING = "Waiting"
+    COMPLETE = "Complete"
+    IDLE = "Idle"
+
+
+_ROTATES = "(self.keySpec == 'SYMMETRIC_DEFAULT' && self.origin in ['AWS_KMS', 'EXTERNAL'])"
 
 
 def build_kmskey_crd() -> dict[str, Any]:
@@ -43,6 +62,9 @@ def build_kmskey_crd() -> dict[str, Any]:
             schema.column("Spec", ".spec.keySpec", "The key spec."),
             schema.column("Usage", ".spec.keyUsage", "The key usage.", priority=1),
             schema.READY_COLUMN,
+            schema.column(
+                "Re-Encrypted", ".status.reEncryption.progress", "Requests re-encrypted.", priority=1
+            ),
             schema.column("Key-ID", ".status.keyId", "The key id."),
             schema.column("ARN", ".status.arn", "The key ARN.", priority=1),
             schema.AGE_COLUMN,
@@ -103,6 +125,26 @@ def _spec() -> schema.Schema:
                     ),
                 },
             ),
+            "rotateOnDemand": schema.string(
+                "Any text, like a time or a ticket's number: each new one rotates the key material once, "
+                "now. The one that a new key begins with rotates nothing.",
+                minLength=1,
+                maxLength=128,
+            ),
+            "reEncryption": schema.obj(
+                "Re-encryption, after a rotation, of the data keys of all DataKeyRequests under this key: "
+                "under the current key material, without their plaintext. The data keys stay the same.",
+                {
+                    "enabled": schema.boolean("Whether it is done.", default=False),
+                    "paused": schema.boolean("Stops it where it is.", default=False),
+                    "requestsPerSecond": schema.integer(
+                        "How many DataKeyRequests are re-encrypted per second, at most.",
+                        1,
+                        MAX_RE_ENCRYPTIONS_PER_SECOND,
+                        default=DEFAULT_RE_ENCRYPTIONS_PER_SECOND,
+                    ),
+                },
+            ),
             "deletion": schema.obj(
                 "What happens when this object is deleted.",
                 {
@@ -146,6 +188,16 @@ def _spec() -> schema.Schema:
                 "only SYMMETRIC_DEFAULT keys of origin AWS_KMS rotate automatically",
                 ".rotation.enabled",
             ),
+            schema.rule(
+                f"!has(self.rotateOnDemand) || {_ROTATES}",
+                "only SYMMETRIC_DEFAULT keys of origin AWS_KMS or EXTERNAL rotate",
+                ".rotateOnDemand",
+            ),
+            schema.rule(
+                f"!has(self.reEncryption) || !self.reEncryption.enabled || {_ROTATES}",
+                "only SYMMETRIC_DEFAULT keys of origin AWS_KMS or EXTERNAL make data keys",
+                ".reEncryption.enabled",
+            ),
         ],
     )
 
@@ -175,7 +227,39 @@ def _status() -> schema.Schema:
                     ),
                 },
             ),
+            "onDemandRotation": schema.obj(
+                "What has become of spec.rotateOnDemand.",
+                {
+                    "request": schema.string("The spec.rotateOnDemand that was carried out last."),
+                    "pendingRequest": schema.string(
+                        "The spec.rotateOnDemand that is being carried out; absent when it is done."
+                    ),
+                    "formerKeyMaterialId": schema.string(
+                        "The current key material before that rotation: a crash doesn't rotate twice."
+                    ),
+                },
+            ),
+            "reEncryption": _re_encryption_status(),
             "observedGeneration": schema.observed_generation(),
             "conditions": schema.conditions(),
+        },
+    )
+
+
+def _re_encryption_status() -> schema.Schema:
+    def count(description: str) -> schema.Schema:
+        return schema.integer(description, 0, 2**31 - 1)
+
+    return schema.obj(
+        "How far the re-encryption is; DataKeyRequests of all namespaces are counted.",
+        {
+            "phase": schema.string("Where it stands.", enum=list(ReEncryptionPhase)),
+            "progress": schema.string("Done and total, like 412/500."),
+            "done": count("DataKeyRequests whose data keys are all under the current key material."),
+            "total": count("DataKeyRequests under this key."),
+            "failed": count("DataKeyRequests whose last attempt has failed; they are tried again."),
+            "keyMaterialId": schema.string("The key material that they are re-encrypted under."),
+            "startedAt": schema.string("When it began for this key material.", format="date-time"),
+            "finishedAt": schema.string("When the last one was done.", format="date-time"),
         },
     )
