@@ -3,30 +3,44 @@
 Zone: the volume holds this pod's plaintext, this process only descriptors of it. The child writes the bytes,
 the kernel moves them; nothing here reads them. With delivery ``socket`` the file has no name from the start,
 so it ends with the process.
+
+A data key may have an end: by time, or by its first read. Then it is overwritten, and a mark that holds no
+secret keeps it from coming back, even after a restart of this container.
 """
 
 # pathlib costs more memory and start time than this module does.
-# ruff: noqa: PTH104, PTH108, PTH123
+# ruff: noqa: PTH104, PTH123
 
 import os
 import stat
 
-_ZEROS = bytes(4096)
+from datakeys.sidecar.lifetime import OVER, remove_file, write_mark
+
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
 
 
 class Slot:
-    """A place for one data key: empty, being written by the child, or delivered."""
+    """A place for one data key: empty, being written by the child, delivered, or gone.
 
-    __slots__ = ("directory", "fd", "name", "named", "ready", "size")
+    Attributes:
+        ready: It is delivered, and can be read from ``fd``.
+        gone: Its lifetime is over: this process never delivers it again.
+    """
 
-    def __init__(self, directory: str, name: str, *, named: bool) -> None:
+    __slots__ = ("directory", "fd", "file_mode", "gone", "name", "named", "reads_once", "ready", "size")
+
+    def __init__(
+        self, directory: str, name: str, *, named: bool, file_mode: int = 0o400, reads_once: bool = False
+    ) -> None:
         self.directory = directory
         self.name = name
         self.named = named
+        self.file_mode = file_mode
+        self.reads_once = reads_once
         self.fd = -1
         self.size = 0
         self.ready = False
+        self.gone = False
 
     @property
     def path(self) -> str:
@@ -41,11 +55,11 @@ class Slot:
     def open(self) -> int:
         """Make an empty file that its owner alone can read and return its inheritable descriptor."""
         self.close()
-        _unlink(self._temporary_path)
+        remove_file(self._temporary_path)
         self.fd = os.open(self._temporary_path, _CREATE, 0o400)
         os.set_inheritable(self.fd, True)  # noqa: FBT003 - takes it by position only
         if not self.named:
-            _unlink(self._temporary_path)
+            remove_file(self._temporary_path)
         return self.fd
 
     def publish(self) -> bool:
@@ -55,17 +69,30 @@ class Slot:
             return False
         os.set_inheritable(self.fd, False)  # noqa: FBT003
         if self.named:
+            os.fchmod(self.fd, self.file_mode)
             os.rename(self._temporary_path, self.path)
         self.ready = True
         return True
+
+    def note_read(self) -> None:
+        """Take notice that the app got the whole data key over the socket; ends it if it may be read once."""
+        if self.reads_once:
+            self.end()
+
+    def end(self) -> None:
+        """End the lifetime: overwrite the data key, and mark it so that it never comes back."""
+        # The mark comes first: a kill in between costs the app its key, not the promise.
+        write_mark(self.directory, self.name, OVER)
+        self.close()
+        self.gone = True
 
     def close(self) -> None:
         """Overwrite and drop what was written and not (or no longer) delivered."""
         if self.fd < 0:
             return
-        _overwrite(self.fd)
         if self.named:
-            _unlink(self.path if self.ready else self._temporary_path)
+            remove_file(self.path if self.ready else self._temporary_path)
+        _overwrite(self.fd)
         os.close(self.fd)
         self.fd, self.size, self.ready = -1, 0, False
 
@@ -80,13 +107,13 @@ def remove_leftovers(directory: str, names: list[str]) -> None:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             continue
+        remove_file(path)
         if stat.S_ISREG(os.fstat(fd).st_mode):
             os.fchmod(fd, 0o600)
             writable = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC)
             _overwrite(writable)
             os.close(writable)
         os.close(fd)
-        _unlink(path)
 
 
 def is_memory_backed(directory: str, mounts: str) -> bool:
@@ -124,14 +151,12 @@ def check_directory(directory: str) -> None:
 
 
 def _overwrite(fd: int) -> None:
-    size = os.fstat(fd).st_size
-    offset = 0
-    while offset < size:
-        offset += os.pwrite(fd, _ZEROS[: size - offset], offset)
+    """Overwrite a file of at most one page, which is more than a data key has, and leave it empty.
 
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
+    The file is shortened first, and the kernel itself zeroes the rest of the page: an app that still has it
+    open finds too few bytes, and never takes zeros for its key. Source: truncate(2).
+    """
+    if os.fstat(fd).st_size:
+        os.ftruncate(fd, 1)
+        os.pwrite(fd, b"\0", 0)
+        os.ftruncate(fd, 0)

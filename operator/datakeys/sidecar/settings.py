@@ -57,14 +57,16 @@ def _parse_port(text: str) -> int:
 
 
 def is_request_name(name: str) -> bool:
-    """Return whether a name is a DNS subdomain: it can be no path and needs no escaping.
+    """Return whether a name is a DNS subdomain, or one with ``@`` and a version: it needs no escaping.
 
     Source: Kubernetes "Object Names and IDs", section "DNS Subdomain Names".
     """
+    stem, at, version = name.rpartition("@") if "@" in name else (name, "", "")
     return (
         0 < len(name) <= MAX_NAME_CHARACTERS
-        and _NAME_CHARACTERS.issuperset(name)
-        and all(label and label[0] != "-" and label[-1] != "-" for label in name.split("."))
+        and _NAME_CHARACTERS.issuperset(stem)
+        and all(label and label[0] != "-" and label[-1] != "-" for label in stem.split("."))
+        and (not at or (version.isascii() and version.isdecimal() and version[0] != "0"))
     )
 
 
