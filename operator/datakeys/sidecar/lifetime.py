@@ -1,6 +1,6 @@
 """The end of a data key's lifetime, written where a restart of this container finds it again.
 
-Zone: no secrets: names and times. A mark is a symbolic link to nowhere in the memory-backed volume, whose text
+Zone: no secrets: names and times. A mark is a symbolic link to nowhere in the memory-backed volume; its text
 is the time: it appears in one step, needs no page of the volume's limit, and goes with the pod.
 """
 
