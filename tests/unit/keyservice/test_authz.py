@@ -43,6 +43,47 @@ def test_controller_never_sees_plaintext() -> None:
         assert not ask(CONTROLLER, operation, context=bound(), grants=[grant]).allowed
 
 
+@pytest.mark.parametrize("operation", ["ReEncryptFrom", "ReEncryptTo"])
+@pytest.mark.parametrize(
+    ("facts", "allowed"),
+    [
+        ({}, True),
+        ({"renewal": False}, False),
+        ({"context": {}}, False),
+        ({"context": {"datakeys.dev/namespace": "team-a"}}, False),
+        ({"context": bound(**{"datakeys.dev/other": "x"})}, False),
+        ({"context": bound(purpose="orders")}, True),
+        ({"context": bound("team-b")}, False),
+        ({"account": "team-b"}, False),
+        ({"key_account": "team-b"}, False),
+        ({"key_account": "team-b", "verdict": Verdict.ACCOUNT}, True),
+        ({"verdict": Verdict.DENY}, False),
+    ],
+)
+def test_controller_renews_what_is_bound_in_its_account(
+    operation: str, facts: dict[str, Any], *, allowed: bool
+) -> None:
+    """The same key, the same context, the account of its header; a key policy may forbid it."""
+    asked = {"context": bound(), "renewal": True, **facts}
+    assert ask(CONTROLLER, operation, **asked).allowed is allowed
+
+
+@pytest.mark.parametrize("principal", [pod(service_account="other"), account()])
+@pytest.mark.parametrize("operation", ["ReEncryptFrom", "ReEncryptTo"])
+def test_nobody_else_renews(principal: Any, operation: str) -> None:
+    """Bound ciphertext stays closed to users and to other pods, by grant too."""
+    grant = GrantFacts("g", principal.user_name, ALL)
+    decision = ask(principal, operation, context=bound(), renewal=True, grants=[grant])
+    assert (decision.allowed, decision.needs_rbac) == (False, False)
+
+
+def test_a_renewal_opens_nothing_else() -> None:
+    """A call that counts as renewal gives the controller no other operation."""
+    for operation in sorted(ALL - {"ReEncryptFrom", "ReEncryptTo"}):
+        with_it = ask(CONTROLLER, operation, context=bound(), renewal=True)
+        assert with_it == ask(CONTROLLER, operation, context=bound())
+
+
 @pytest.mark.parametrize("operation", sorted(ALL - {"Decrypt"}))
 def test_pod_may_only_decrypt(operation: str) -> None:
     """With no grant a pod may do nothing but Decrypt."""

@@ -19,7 +19,7 @@ from datakeys.contract.errors import (
     ValidationError,
 )
 from datakeys.keyservice.authz.principal import Principal, PrincipalKind
-from keyservice_rig import DispatchRig, Rig, account, b64
+from keyservice_rig import CONTROLLER, DispatchRig, Rig, account, b64, bound, pod
 
 ROOT = Principal(PrincipalKind.ACCOUNT_ROOT, "team-a", "", arn="arn:k8s:iam::team-a:root")
 SECRET = b64(b"what is encrypted")
@@ -152,6 +152,53 @@ def test_the_caller_needs_both_rights(rig: Rig) -> None:
     assert decrypt(rig, re_encrypt(rig, blob, target, by=by)["CiphertextBlob"]) == SECRET
     with pytest.raises(AccessDeniedError):
         re_encrypt(rig, encrypt(rig, target), source, by=by)
+
+
+def renew(rig: Rig, blob: str, arn: str, **more: Any) -> dict[str, Any]:
+    """Re-encrypt a bound ciphertext as the controller does."""
+    body = {
+        "SourceKeyId": arn,
+        "SourceEncryptionContext": bound(),
+        "DestinationEncryptionContext": bound(),
+        **more,
+    }
+    return re_encrypt(rig, blob, str(body.pop("DestinationKeyId", arn)), by=CONTROLLER, **body)
+
+
+def test_the_controller_renews_a_bound_data_key_and_both_ciphertexts_open_for_its_pod(rig: Rig) -> None:
+    arn = rig.create_key()
+    blob = rig.data_key(arn, bound())
+    rig.call("RotateKeyOnDemand", {"KeyId": arn})
+    answer = renew(rig, blob, arn)
+    assert answer["SourceKeyMaterialId"] != answer["DestinationKeyMaterialId"]
+    old, new = (
+        rig.call("Decrypt", {"CiphertextBlob": it, "EncryptionContext": bound()}, by=pod())["Plaintext"]
+        for it in (blob, answer["CiphertextBlob"])
+    )
+    assert old == new
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"DestinationEncryptionContext": bound(service_account="other")},
+        {"DestinationEncryptionContext": {}},
+        {"SourceEncryptionContext": bound(service_account="other")},
+        {"SourceEncryptionContext": {}, "DestinationEncryptionContext": {}},
+        {"DestinationKeyId": "other"},
+        {"SourceKeyId": None},
+        {"SourceKeyId": "alias/orders", "DestinationKeyId": "alias/orders"},
+    ],
+    ids=["other context", "no context", "other source", "unbound", "other key", "no key", "an alias"],
+)
+def test_the_controller_changes_nothing_but_the_material(rig: Rig, more: dict[str, Any]) -> None:
+    """Another binding or another key is refused, though the ciphertext and its source context are right."""
+    arn, other = rig.create_key(), rig.create_key()
+    rig.call("CreateAlias", {"AliasName": "alias/orders", "TargetKeyId": arn})
+    blob = rig.data_key(arn, bound())
+    named = {name: other if value == "other" else value for name, value in more.items()}
+    with pytest.raises(AccessDeniedError):
+        renew(rig, blob, arn, **named)
 
 
 def last_record(audit_file: Path) -> dict[str, Any]:

@@ -58,10 +58,13 @@ CONTROLLER_OPERATIONS: Final = frozenset(
         "GenerateDataKeyWithoutPlaintext",
     }
 )
+#: What else it may do to a data key that is bound in its account: bring it under the newest material of the
+#: same key. Everything but the ciphertext stays the same.
+_RENEWAL_OPERATIONS: Final = frozenset({"ReEncryptFrom", "ReEncryptTo"})
+#: The controller's operations on data keys; the others manage keys.
+_DATA_KEY_OPERATIONS: Final = _RENEWAL_OPERATIONS | {"GenerateDataKeyWithoutPlaintext"}
 #: What the controller may call for an account on a key of another one, if that key's policy lets the account.
-_CONTROLLER_ABROAD: Final = frozenset(
-    {"DescribeKey", "GenerateDataKeyWithoutPlaintext", "CreateGrant", "ListGrants", "RevokeGrant"}
-)
+_CONTROLLER_ABROAD: Final = _DATA_KEY_OPERATIONS | {"DescribeKey", "CreateGrant", "ListGrants", "RevokeGrant"}
 #: Operations that make ciphertext under the given context.
 ENCRYPTING_OPERATIONS: Final = frozenset(
     {
@@ -107,6 +110,7 @@ class AccessRequest:
         grants: The key's grants.
         verdict: What the key's policy says; None for the default policy, which needs no evaluation.
         wish: What CreateGrant is to grant.
+        renewal: The call is a ReEncrypt with the same key and the same context on both sides.
     """
 
     principal: Principal
@@ -117,6 +121,7 @@ class AccessRequest:
     grants: Sequence[GrantFacts] = ()
     verdict: Verdict | None = None
     wish: GrantWish | None = None
+    renewal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +182,13 @@ def deny_forged_binding(request: AccessRequest) -> Decision | None:
 
 
 def deny_foreign_binding(request: AccessRequest) -> Decision | None:
-    """Refuse bound ciphertext to all but a pod whose token matches the binding; grants can't override it."""
+    """Refuse bound ciphertext to all but a pod whose token matches the binding; grants can't override it.
+
+    The controller may renew it: what comes out is bound to the same pod.
+    """
     if request.operation not in DECRYPTING_OPERATIONS or not reserved_pairs(request.context):
+        return None
+    if _is_renewal(request):
         return None
     if request.principal.kind is not PrincipalKind.POD:
         return Decision(allowed=False, reason="bound ciphertext from another than a pod")
@@ -196,7 +206,7 @@ def deny_by_key_policy(request: AccessRequest) -> Decision | None:
     manages = (
         request.principal.kind is PrincipalKind.CONTROLLER
         and request.key_account == request.account
-        and request.operation != "GenerateDataKeyWithoutPlaintext"
+        and request.operation not in _DATA_KEY_OPERATIONS
     )
     return None if manages else _EXPLICIT_DENY
 
@@ -205,7 +215,7 @@ def decide_controller(request: AccessRequest) -> Decision | None:
     """Allow the controller its operations on its account; it has no right by grants."""
     if request.principal.kind is not PrincipalKind.CONTROLLER:
         return None
-    if request.operation not in CONTROLLER_OPERATIONS:
+    if request.operation not in CONTROLLER_OPERATIONS and not _is_renewal(request):
         return Decision(allowed=False, reason="not an operation of the controller")
     if request.key_account in (None, request.account):
         return _CONTROLLER
@@ -261,6 +271,16 @@ def decide_key_policy(request: AccessRequest) -> Decision | None:
     if request.verdict is Verdict.PRINCIPAL and not abroad:
         return _BY_POLICY
     return _ASK_RBAC if request.verdict in _ALLOWS else None
+
+
+def _is_renewal(request: AccessRequest) -> bool:
+    return (
+        request.principal.kind is PrincipalKind.CONTROLLER
+        and request.operation in _RENEWAL_OPERATIONS
+        and request.renewal
+        and reserved_pairs(request.context) == _BINDING_PAIRS
+        and request.context[PAIR_NAMESPACE] == request.account
+    )
 
 
 def _matches_binding(request: AccessRequest) -> bool:

@@ -154,6 +154,7 @@ def decide(
             if record is None or not record.policy
             else ask_key_policy(service, call, operation, record, context=context, wish=wish),
             wish=wish,
+            renewal=call.renewal,
         )
     )
 

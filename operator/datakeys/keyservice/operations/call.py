@@ -50,6 +50,7 @@ class Call:
         missing_key_id: A key that memory lacks (as yet), or whose material a ciphertext names in vain.
         may_block: Whether the operation may wait for the cluster; on the event loop it may not.
         aliases: Key id to the alias by which the request named the key.
+        renewal: Set by ReEncrypt if both sides have the same key and the same context.
     """
 
     principal: Principal
@@ -60,6 +61,7 @@ class Call:
     missing_key_id: str = ""
     may_block: bool = True
     aliases: dict[str, str] = field(default_factory=dict)
+    renewal: bool = False
 
 
 class WouldBlockError(Exception):

@@ -1,7 +1,8 @@
 """ReEncrypt: from one KMS key or encryption context to another, without the plaintext leaving the service.
 
 Zone: the plaintext passes and isn't kept. The caller needs ReEncryptFrom on the source key and ReEncryptTo on
-the destination key. Source: AWS KMS API, ReEncrypt; kms-semantics section 3.
+the destination key; the controller may bring bound data keys under newer material of the same key. Source:
+AWS KMS API, ReEncrypt; kms-semantics section 3.
 """
 
 import base64
@@ -25,6 +26,7 @@ from datakeys.keyservice.operations.validation import Members
 
 FROM: Final = "ReEncryptFrom"
 TO: Final = "ReEncryptTo"
+_ALIAS: Final = "alias/"
 
 
 def re_encrypt(service: Service, call: Call) -> dict[str, Any]:
@@ -48,6 +50,9 @@ def re_encrypt(service: Service, call: Call) -> dict[str, Any]:
     refuse_context(source_algorithm, source_context)
     refuse_context(algorithm, context)
     source = CiphertextSource(blob, source_key_id, source_context, source_bytes, source_algorithm)
+    # An alias could lead to two keys within one call.
+    same_key = source_key_id == key_id and _ALIAS not in key_id
+    call.renewal = same_key and source_context == context and source_algorithm == algorithm
 
     call.audit.source_context, call.audit.context = source_context, context
     call.audit.key_arn = source_key_id
