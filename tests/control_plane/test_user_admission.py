@@ -150,6 +150,20 @@ def test_forged_update_keeps_the_checked_key(users: Users) -> None:
             objects.patch(REQUESTS, "r", {"spec": {"keyRef": {"name": "secret"}}})
 
 
+def test_new_version_needs_the_right_again(users: Users) -> None:
+    """A new version is a new data key; every other change of a request is nobody's business."""
+    maker, other = users.new(), users.new()
+    users.allow(maker, GENERATE, "main")
+    with users.acting_as(maker) as objects:
+        _create_request(objects, {"keyRef": {"name": "main"}})
+    with users.acting_as(other) as objects:
+        text = refusal(objects.patch, REQUESTS, "r", {"spec": {"version": 2}})
+        assert f'kmskeys/{GENERATE} on key \\"main\\"' in text
+        objects.patch(REQUESTS, "r", {"metadata": {"labels": {"team": "blue"}}})
+        users.allow(other, GENERATE, "main")
+        objects.patch(REQUESTS, "r", {"spec": {"version": 2}})
+
+
 def test_bad_request_is_told_so_before_its_right_is_judged(users: Users) -> None:
     """The schema's message comes first, so the policy never sees an object without a key."""
     user = users.new()

@@ -33,7 +33,7 @@ def _known_operations() -> set[str]:
 @pytest.mark.parametrize(
     ("resource", "operations"),
     [
-        ("datakeyrequests", CREATION),
+        ("datakeyrequests", ALL_WRITES),
         ("kmsgrants", CREATION),
         ("kmsaliases", ALL_WRITES),
         ("kmskeys", ALL_WRITES),
