@@ -11,6 +11,8 @@ from typing import Final
 from datakeys.contract.identity import GROUP, TRUST_BUNDLE_CONFIG_MAP, VERSION
 from datakeys.controller import metrics
 from datakeys.controller.decisions.backoff import backoff_seconds
+from datakeys.controller.handlers.check_injection import InjectionCheck
+from datakeys.controller.handlers.find_unstamped import UnstampedSearch
 from datakeys.controller.handlers.handle_data_key_request import RequestReconciler
 from datakeys.controller.handlers.handle_kms_alias import KmsAliasHandler
 from datakeys.controller.handlers.handle_kms_grant import KmsGrantHandler
@@ -152,6 +154,9 @@ async def _act(
         {"fieldSelector": f"metadata.name={TRUST_BUNDLE_CONFIG_MAP}"},
     )
     pods = PodWatch(api)
+    injection = InjectionCheck.from_settings(settings, api, recorder)
+    pods.subscribe(injection)
+    unstamped = UnstampedSearch(api, recorder, settings.excluded_namespaces)
     background = [
         asyncio.create_task(work, name=name)
         for name, work in (
@@ -161,6 +166,8 @@ async def _act(
             ("events", recorder.run()),
             ("trust bundle", trust_bundle.run()),
             ("pods", pods.run()),
+            ("injection check", injection.run()),
+            ("unstamped workloads", unstamped.run()),
         )
     ]
     operator = asyncio.create_task(run_operator(connection, handlers, stop), name="kopf")

@@ -22,6 +22,15 @@ QUEUE_LENGTH: Final = Gauge(
 KEY_QUEUE_LENGTH: Final = Gauge(
     "datakeys_key_queue_length", "KmsKeys whose status waits for a look at the key.", registry=REGISTRY
 )
+WORKLOADS: Final = Gauge(
+    "datakeys_workloads",
+    "Workloads that ask for a data key, by how they stand.",
+    ["state"],
+    registry=REGISTRY,
+)
+WORKLOAD_QUEUE_LENGTH: Final = Gauge(
+    "datakeys_workload_queue_length", "Annotated workloads that wait for a worker.", registry=REGISTRY
+)
 WRITES: Final = Counter(
     "datakeys_writes", "Writes to the Kubernetes API.", ["kind", "verb"], registry=REGISTRY
 )
@@ -32,3 +41,24 @@ EVENTS_DROPPED: Final = Counter(
     "datakeys_events_dropped", "Events that weren't posted, because there were too many.", registry=REGISTRY
 )
 LEADER: Final = Gauge("datakeys_leader", "1 in the replica that leads.", registry=REGISTRY)
+
+PODS_NOT_INJECTED: Final = Gauge(
+    "datakeys_pods_not_injected",
+    "Pods with the label datakeys.dev/inject that run without sidecar.",
+    ["namespace"],
+    registry=REGISTRY,
+)
+EVICTIONS: Final = Counter(
+    "datakeys_evictions",
+    "Evictions of uninjected pods: evicted, blocked (a PodDisruptionBudget, or the API server), refused.",
+    ["result"],
+    registry=REGISTRY,
+)
+EVICTION_STOPPED: Final = Gauge(
+    "datakeys_eviction_stopped",
+    "1 while nothing is evicted, because a pod made in place of an evicted one wasn't injected either.",
+    registry=REGISTRY,
+)
+POD_QUEUE_LENGTH: Final = Gauge(
+    "datakeys_pod_queue_length", "Uninjected pods that wait to be told about.", registry=REGISTRY
+)

@@ -41,6 +41,14 @@ class Settings:
     lease_retry_seconds: int = 2
     #: Sustained rate of Events; what is above is dropped and counted, so that a mass apply isn't doubled.
     events_per_second: int = 10
+    #: Namespaces whose pods are never sent to the webhook; the system namespace is always one.
+    excluded_namespaces: frozenset[str] = frozenset()
+    #: Whether labelled pods that run without sidecar are evicted, if their owner makes them again.
+    evict_uninjected: bool = False
+    #: Such a pod is left alone for that long after it was made, in seconds.
+    eviction_minimum_age_seconds: int = 120
+    #: Most evictions per minute, in the whole cluster.
+    evictions_per_minute: int = 6
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -73,6 +81,14 @@ class Settings:
             ),
             lease_retry_seconds=_positive(environ, "DATAKEYS_LEASE_RETRY_SECONDS", cls.lease_retry_seconds),
             events_per_second=_positive(environ, "DATAKEYS_EVENTS_PER_SECOND", cls.events_per_second),
+            excluded_namespaces=_names(environ, "DATAKEYS_EXCLUDED_NAMESPACES") | {system_namespace},
+            evict_uninjected=_flag(environ, "DATAKEYS_EVICT_UNINJECTED", default=cls.evict_uninjected),
+            eviction_minimum_age_seconds=_positive(
+                environ, "DATAKEYS_EVICTION_MINIMUM_AGE_SECONDS", cls.eviction_minimum_age_seconds
+            ),
+            evictions_per_minute=_positive(
+                environ, "DATAKEYS_EVICTIONS_PER_MINUTE", cls.evictions_per_minute
+            ),
         )
 
 
@@ -90,6 +106,10 @@ def _positive(environ: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"environment variable {name} must be a positive integer")
     return int(text)
+
+
+def _names(environ: Mapping[str, str], name: str) -> frozenset[str]:
+    return frozenset(part.strip() for part in environ.get(name, "").split(",") if part.strip())
 
 
 def _flag(environ: Mapping[str, str], name: str, *, default: bool) -> bool:

@@ -129,3 +129,23 @@ def test_excluded_namespaces_reach_webhook_and_policy() -> None:
     policy = find(manifests, "ValidatingAdmissionPolicy", "datakeys-controller-rolebindings")
     assert set(expression["values"]) == {SYSTEM_NAMESPACE, "kube-system", "monitoring"}
     assert "['datakey-system','kube-system','monitoring']" in policy["spec"]["validations"][0]["expression"]
+
+
+def test_uninjected_pods_are_evicted_on_request_only() -> None:
+    """The controller gets the order and the right for it together; excluded namespaces it always knows."""
+    settings = (
+        "DATAKEYS_EVICT_UNINJECTED",
+        "DATAKEYS_EVICTION_MINIMUM_AGE_SECONDS",
+        "DATAKEYS_EVICTIONS_PER_MINUTE",
+    )
+    usual = render({"excludedNamespaces": ["legacy"]})
+    asked = render(
+        {"controller.uninjectedPods": {"evict": True, "minimumAgeSeconds": 30, "evictionsPerMinute": 60}}
+    )
+    environment = environment_of(usual, "controller")
+    assert environment["DATAKEYS_EXCLUDED_NAMESPACES"] == f"{SYSTEM_NAMESPACE},kube-system,legacy"
+    assert [environment[name] for name in settings] == ["false", "120", "6"]
+    assert [environment_of(asked, "controller")[name] for name in settings] == ["true", "30", "60"]
+    rights = [find(made, "ClusterRole", "datakeys-controller")["rules"] for made in (usual, asked)]
+    evicts = {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]}
+    assert [evicts in rules for rules in rights] == [False, True]

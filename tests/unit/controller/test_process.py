@@ -55,8 +55,12 @@ def test_settings_are_read() -> None:
             "DATAKEYS_LEADER_ELECTION": "False",
             "DATAKEYS_LOG_LEVEL": "debug",
             "DATAKEYS_IDENTITY": "me",
+            "DATAKEYS_EXCLUDED_NAMESPACES": "kube-system,legacy",
+            "DATAKEYS_EVICT_UNINJECTED": "true",
         }
     )
+    assert settings.excluded_namespaces == {"kube-system", "legacy", settings.system_namespace}
+    assert settings.evict_uninjected
     assert (settings.concurrency, settings.leader_election) == (4, False)
     assert (settings.log_level, settings.identity) == ("DEBUG", "me")
 

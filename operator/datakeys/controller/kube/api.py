@@ -101,11 +101,37 @@ class KubeApi:
         metrics.WRITES.labels(resource.plural, "update").inc()
         return await self._call("PUT", resource.path(namespace, name), body=body)
 
+    async def patch(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
+        """Merge a patch into an object and return it; a resourceVersion in it guards against lost updates."""
+        metrics.WRITES.labels(resource.plural, "patch").inc()
+        path = resource.path(namespace, name)
+        return await self._call("PATCH", path, body=body, content_type="application/merge-patch+json")
+
     async def patch_status(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
         """Merge a patch into an object's status and return the object."""
         metrics.WRITES.labels(f"{resource.plural}/status", "patch").inc()
         path = resource.path(namespace, name, "status")
         return await self._call("PATCH", path, body=body, content_type="application/merge-patch+json")
+
+    async def evict(self, namespace: str, name: str, uid: str) -> None:
+        """Evict a pod, if it is still the one with this UID.
+
+        Source: Kubernetes API policy/v1 Eviction.
+
+        Raises:
+            UnavailableError: A PodDisruptionBudget doesn't allow it now (429).
+            MissingError: It is gone.
+            ConflictError: Another pod has its name.
+            KubeError: It is refused.
+        """
+        metrics.WRITES.labels("pods/eviction", "create").inc()
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        await self._call("POST", PODS.path(namespace, name, "eviction"), body=body)
 
     async def watch(
         self,
