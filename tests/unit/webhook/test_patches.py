@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from datakeys.webhook.patches import RequestFacts, build_injection, find_requests
+from datakeys.webhook.patches import Injection, RequestFacts, build_injection, find_requests
 
 from .conftest import SETTINGS, Pod, apply, build_pod
 
@@ -181,6 +181,34 @@ def test_annotation_restricts_the_receivers() -> None:
     assert sidecar(pod)["securityContext"]["runAsUser"] == 10001
 
 
+@pytest.mark.parametrize("clash", ["datakeys-keys", "datakeys-token"])
+def test_volume_of_the_same_name_just_works(clash: str) -> None:
+    """The pod's own volume keeps its name and its mounts; the injected one takes the next free name."""
+    own = {"name": clash, "mountPath": "/data"}
+    container = {"name": "app", "volumeMounts": [own]}
+    volumes = [{"name": clash, "emptyDir": {}}, {"name": f"{clash}-2", "emptyDir": {}}]
+    pod = inject(build_pod(containers=[container], volumes=volumes))
+    names = [one["name"] for one in pod["spec"]["volumes"]]
+    assert names.count(clash) == names.count(f"{clash}-2") == names.count(f"{clash}-3") == 1
+    mounts = pod["spec"]["containers"][0]["volumeMounts"]
+    assert mounts[0] == own
+    assert mounts[1]["name"] == ("datakeys-keys-3" if clash == "datakeys-keys" else "datakeys-keys")
+    mounted = {one["mountPath"]: one["name"] for one in sidecar(pod)["volumeMounts"]}
+    assert mounted["/var/run/datakeys/keys"] == mounts[1]["name"]
+    assert set(mounted.values()) <= set(names) - {clash, f"{clash}-2"}
+
+
+def test_mounting_an_injected_volume_by_hand_gets_nothing() -> None:
+    """A container that mounts a name nobody has finds no volume of it, rather than the sidecar's token."""
+    containers = [
+        {"name": "app"},
+        {"name": "x", "volumeMounts": [{"name": "datakeys-token", "mountPath": "/t"}]},
+    ]
+    pod = inject(build_pod({"datakeys.dev/containers": "app"}, containers=containers))
+    assert "datakeys-token" not in {one["name"] for one in pod["spec"]["volumes"]}
+    assert volume(pod, "datakeys-token-2")
+
+
 def test_burstable_pod_gets_a_small_sidecar() -> None:
     """Requests are far below limits."""
     resources = sidecar(inject(build_pod()))["resources"]
@@ -236,14 +264,39 @@ def test_faked_annotation_does_not_stop_the_injection() -> None:
     assert inject(pod)["metadata"]["annotations"]["datakeys.dev/injected"] == "datakeys-sidecar:test"
 
 
-@pytest.mark.parametrize("labels", [None, {}, {"datakeys.dev/inject": "false"}])
-def test_pod_without_label_is_left_alone(labels: dict[str, str] | None) -> None:
-    """Only the label asks for the injection."""
+@pytest.mark.parametrize("value", ["false", "True", ""])
+def test_other_label_is_a_no(value: str) -> None:
+    """Whoever labels a pod otherwise than "true" doesn't want the injection."""
     pod = build_pod()
-    pod["metadata"]["labels"] = labels
-    assert build_injection(pod, {}, SETTINGS) == build_injection(pod, FACTS, SETTINGS)
-    assert build_injection(pod, {}, SETTINGS).patch == ()
+    pod["metadata"]["labels"] = {"datakeys.dev/inject": value}
+    assert build_injection(pod, {}, SETTINGS) == Injection()
     assert find_requests(pod) == ()
+
+
+@pytest.mark.parametrize("labels", [None, {}, {"app": "x"}])
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        {"datakeys.dev/requests": "orders"},
+        {"datakeys.dev/key": "alias/payments"},
+        {"datakeys.dev/aws-endpoint": "true"},
+    ],
+)
+def test_forgotten_label_is_added(labels: dict[str, str] | None, annotation: dict[str, str]) -> None:
+    """A pod that asks by annotations alone must not start without its keys; other labels stay."""
+    pod = build_pod()
+    pod["metadata"]["labels"], pod["metadata"]["annotations"] = labels, annotation
+    patched = inject(pod)
+    assert sidecar(patched)
+    assert patched["metadata"]["labels"] == {**(labels or {}), "datakeys.dev/inject": "true"}
+
+
+@pytest.mark.parametrize("annotations", [None, {}, {"datakeys.dev/aws-endpoint": "false"}, {"app": "x"}])
+def test_pod_that_asks_for_nothing_is_left_alone(annotations: dict[str, str] | None) -> None:
+    """Without the label only an annotation that asks for something counts."""
+    pod = build_pod()
+    pod["metadata"]["labels"], pod["metadata"]["annotations"] = None, annotations
+    assert build_injection(pod, {}, SETTINGS) == Injection()
 
 
 @pytest.mark.parametrize(
@@ -280,3 +333,14 @@ def test_facts_come_from_the_object() -> None:
     assert RequestFacts.from_object({"metadata": metadata, "spec": spec}) == RequestFacts(
         "s", "app", dry_run=True
     )
+
+
+@pytest.mark.parametrize("field", ["shareProcessNamespace", "hostPID"])
+def test_shared_processes_make_a_warning_if_somebody_has_no_keys(field: str) -> None:
+    """A container without the keys could reach them through /proc; if all have them it is silent."""
+    containers = [{"name": "app"}, {"name": "tool"}]
+    spec: dict[str, Any] = {"containers": containers, field: True}
+    chosen = build_pod({"datakeys.dev/containers": "app"}, **spec)
+    (warning,) = build_injection(chosen, FACTS, SETTINGS).warnings
+    assert warning.startswith(f"spec.{field}: container tool")
+    assert build_injection(build_pod(**spec), FACTS, SETTINGS).warnings == ()

@@ -62,14 +62,13 @@ def test_missing_annotation_is_named(annotations: dict[str, str] | None) -> None
     ("spec", "field"),
     [
         ({"os": {"name": "windows"}}, "spec.os.name"),
-        ({"volumes": [{"name": "a"}, {"name": "datakeys-keys"}]}, "spec.volumes[1].name"),
-        ({"volumes": [{"name": "datakeys-token"}]}, "spec.volumes[0].name"),
+        ({"nodeSelector": {"kubernetes.io/os": "windows"}}, "spec.nodeSelector"),
         ({"containers": [{"name": "datakeys-sidecar"}]}, "spec.containers[0].name"),
         ({"initContainers": [{"name": "datakeys-sidecar"}]}, "spec.initContainers[0].name"),
     ],
 )
-def test_clashing_name_is_named(spec: dict[str, Any], field: str) -> None:
-    """The injected names are reserved."""
+def test_windows_and_the_sidecar_s_name_are_refused(spec: dict[str, Any], field: str) -> None:
+    """Pods for another system, and pods with a container of the name by which the sidecar is found."""
     assert refuse(build_pod(**spec)).startswith(f"{field}: ")
 
 
@@ -101,33 +100,6 @@ def test_other_mount_paths_are_fine(path: str) -> None:
     """Parents and namesakes elsewhere are no clash."""
     container = {"name": "app", "volumeMounts": [{"name": "a", "mountPath": path}]}
     assert build_injection(build_pod(containers=[container]), {}, SETTINGS).refusal is None
-
-
-def test_mounting_the_injected_volume_by_hand_is_refused() -> None:
-    """Otherwise a container could write the keys, or read the token."""
-    containers = [
-        {"name": "app"},
-        {"name": "x", "volumeMounts": [{"name": "datakeys-token", "mountPath": "/t"}]},
-    ]
-    message = refuse(build_pod({"datakeys.dev/containers": "app"}, containers=containers))
-    assert message.startswith("spec.containers[1].volumeMounts[0].name: ")
-
-
-def test_unknown_user_is_refused_with_advice() -> None:
-    """Without a UID the key's file would belong to somebody else."""
-    message = refuse(build_pod(securityContext={}))
-    assert message.startswith("spec.securityContext.runAsUser: ")
-    assert "container app" in message
-    assert refuse(build_pod(securityContext=None)) == message
-
-
-def test_different_users_are_refused_with_advice() -> None:
-    """One file can't belong to two users; the annotation offers a way out."""
-    containers = [{"name": "app"}, {"name": "helper", "securityContext": {"runAsUser": 7}}]
-    message = refuse(build_pod(containers=containers))
-    assert message.startswith("spec.securityContext.runAsUser: ")
-    for word in ("app (10001)", "helper (7)", "datakeys.dev/containers"):
-        assert word in message
 
 
 def test_sidecar_without_annotation_is_a_clash() -> None:

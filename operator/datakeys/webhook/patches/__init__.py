@@ -5,8 +5,17 @@ argument.
 """
 
 from datakeys.webhook.patches.injection import Injection, build_injection, find_requests
+from datakeys.webhook.patches.placement import SidecarKind
 from datakeys.webhook.patches.refusal import Refusal
 from datakeys.webhook.patches.request_facts import RequestFacts
 from datakeys.webhook.patches.sidecar import SidecarSettings
 
-__all__ = ["Injection", "Refusal", "RequestFacts", "SidecarSettings", "build_injection", "find_requests"]
+__all__ = [
+    "Injection",
+    "Refusal",
+    "RequestFacts",
+    "SidecarKind",
+    "SidecarSettings",
+    "build_injection",
+    "find_requests",
+]

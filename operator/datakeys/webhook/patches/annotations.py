@@ -1,6 +1,5 @@
 """What a pod's annotations ask for. Zone: no secrets, no I/O; annotations are untrusted."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,34 +9,40 @@ from datakeys.contract.identity import (
     ANNOTATION_AWS_ENDPOINT_PORT,
     ANNOTATION_CONTAINERS,
     ANNOTATION_DELIVERY,
+    ANNOTATION_KEY,
+    ANNOTATION_KEY_NAME,
     ANNOTATION_REQUESTS,
 )
+from datakeys.contract.workload import is_object_name
+from datakeys.webhook.patches.delivery import INIT, Delivery, parse_delivery
 from datakeys.webhook.patches.refusal import RefusedError
+from datakeys.webhook.patches.workload_key import WorkloadKey, parse_workload_key
 
 Pod = Mapping[str, Any]
 
 DEFAULT_ENDPOINT_PORT: Final = 4599
 _LOWEST_PORT: Final = 1024
 _HIGHEST_PORT: Final = 65535
-DELIVERIES: Final = ("file", "socket")
 MAX_REQUESTS: Final = 32
-_MAX_NAME_CHARACTERS: Final = 253
-#: Source: Kubernetes "Object Names and IDs", section "DNS Subdomain Names".
-_DNS_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """Which data keys, how delivered, and to which containers (empty: all of ``spec.containers``).
+    """What a pod gets.
 
-    ``endpoint_port`` is the KMS endpoint's port on loopback; 0: there is none. With an endpoint a pod needs
-    no data key.
+    Attributes:
+        keys: The name under which a data key is delivered -> its DataKeyRequest.
+        delivery: How they are delivered.
+        containers: Who gets them; empty: all of ``spec.containers``.
+        endpoint_port: The KMS endpoint's port on loopback; 0: there is none. With it a pod needs no data key.
+        workload_key: The one of ``keys`` that the operator makes, or None.
     """
 
-    requests: tuple[str, ...]
-    delivery: str
+    keys: Mapping[str, str]
+    delivery: Delivery
     containers: tuple[str, ...]
     endpoint_port: int = 0
+    workload_key: WorkloadKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +67,26 @@ def parse_wishes(pod: Pod) -> Wishes:
         RefusedError: An annotation is missing or malformed; the message names it.
     """
     annotations = pod["metadata"].get("annotations") or {}
-    delivery = annotations.get(ANNOTATION_DELIVERY, DELIVERIES[0])
-    if delivery not in DELIVERIES:
-        raise RefusedError(f"annotation {ANNOTATION_DELIVERY}: must be {' or '.join(DELIVERIES)}")
+    delivery = parse_delivery(annotations)
     containers: tuple[str, ...] = ()
     if ANNOTATION_CONTAINERS in annotations:
         containers = _parse_names(annotations[ANNOTATION_CONTAINERS], ANNOTATION_CONTAINERS)
     port = _parse_endpoint(annotations)
-    if port and ANNOTATION_REQUESTS not in annotations:
-        return Wishes((), delivery, containers, port)
-    return Wishes(_parse_requests(annotations), delivery, containers, port)
+    if port and delivery.mode == INIT:
+        raise RefusedError(
+            f"annotation {ANNOTATION_AWS_ENDPOINT}: can't be combined with {ANNOTATION_DELIVERY} init, "
+            "because nothing of the sidecar is left to serve it; use file or socket"
+        )
+    workload_key = parse_workload_key(pod)
+    keys = _parse_requests(annotations)
+    if workload_key:
+        keys = _add_workload_key(keys, workload_key)
+    if not keys and not port:
+        raise RefusedError(
+            f"annotation {ANNOTATION_REQUESTS}: is missing; name the DataKeyRequests that the pod needs, or "
+            f"give {ANNOTATION_KEY} and let the operator make one"
+        )
+    return Wishes(keys, delivery, containers, port, workload_key)
 
 
 def iterate_containers(pod: Pod) -> Iterator[Receiver]:
@@ -96,17 +111,25 @@ def select_receivers(pod: Pod, wishes: Wishes) -> list[Receiver]:
     return [one for one in everything if one.container["name"] in wishes.containers]
 
 
-def _parse_requests(annotations: Mapping[str, str]) -> tuple[str, ...]:
+def _parse_requests(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Return the requests that the pod names itself, each delivered under its own name."""
     if ANNOTATION_REQUESTS not in annotations:
-        raise RefusedError(
-            f"annotation {ANNOTATION_REQUESTS}: is missing; name the DataKeyRequests that the pod needs"
-        )
+        return {}
     names = _parse_names(annotations[ANNOTATION_REQUESTS], ANNOTATION_REQUESTS)
     if len(names) > MAX_REQUESTS:
         raise RefusedError(
             f"annotation {ANNOTATION_REQUESTS}: names more than {MAX_REQUESTS} DataKeyRequests"
         )
-    return names
+    return {name: name for name in names}
+
+
+def _add_workload_key(keys: Mapping[str, str], key: WorkloadKey) -> dict[str, str]:
+    if key.name in keys:
+        raise RefusedError(
+            f"annotation {ANNOTATION_KEY_NAME}: {key.name} is also in {ANNOTATION_REQUESTS}; choose another "
+            f"name for the data key of {ANNOTATION_KEY}"
+        )
+    return {key.name: key.request, **keys}
 
 
 def _parse_endpoint(annotations: Mapping[str, str]) -> int:
@@ -127,7 +150,7 @@ def _parse_endpoint(annotations: Mapping[str, str]) -> int:
 def _parse_names(text: str, annotation: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
-        if len(name) > _MAX_NAME_CHARACTERS or not _DNS_SUBDOMAIN.fullmatch(name):
+        if not is_object_name(name):
             raise RefusedError(
                 f"annotation {annotation}: {name[:64]!r} is not a name; give names separated by commas"
             )

@@ -4,24 +4,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from datakeys.contract.identity import ANNOTATION_INJECTED, LABEL_INJECT
-from datakeys.webhook.patches.annotations import Pod, Receiver, Wishes, parse_wishes, select_receivers
-from datakeys.webhook.patches.aws_endpoint import build_variables, check_endpoint
-from datakeys.webhook.patches.clashes import check_mount_paths, check_names, check_platform, find_user
-from datakeys.webhook.patches.layout import SIDECAR_NAME
-from datakeys.webhook.patches.refusal import Refusal, RefusedError
-from datakeys.webhook.patches.request_facts import RequestFacts
-from datakeys.webhook.patches.sidecar import (
-    SIDECAR_USER,
-    SidecarSettings,
-    build_keys_mount,
-    build_sidecar,
-    build_volumes,
+from datakeys.contract.identity import (
+    ANNOTATION_AWS_ENDPOINT,
+    ANNOTATION_INJECTED,
+    ANNOTATION_KEY,
+    ANNOTATION_REQUESTS,
+    ANNOTATION_WORKLOAD,
+    LABEL_INJECT,
 )
+from datakeys.webhook.patches.annotations import (
+    Pod,
+    Receiver,
+    Wishes,
+    iterate_containers,
+    parse_wishes,
+    select_receivers,
+)
+from datakeys.webhook.patches.aws_endpoint import build_variables, check_endpoint
+from datakeys.webhook.patches.clashes import check_mount_paths, check_names, check_platform
+from datakeys.webhook.patches.data_keys import Facts, build_request_warnings, build_secret_names
+from datakeys.webhook.patches.layout import choose_volume_names
+from datakeys.webhook.patches.operations import Operation, add, append, set_members
+from datakeys.webhook.patches.placement import Placement, decide_placement
+from datakeys.webhook.patches.refusal import Refusal, RefusedError
+from datakeys.webhook.patches.sidecar import SidecarSettings, build_sidecar, is_sidecar
+from datakeys.webhook.patches.users import SIDECAR_USER, choose_user
+from datakeys.webhook.patches.volumes import build_keys_mount, build_volumes
 
-Operation = dict[str, Any]
-
-_DEFAULT_SERVICE_ACCOUNT: Final = "default"
+INJECT: Final = "true"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +48,12 @@ def find_requests(pod: Pod) -> tuple[str, ...]:
     if not _wants_injection(pod):
         return ()
     try:
-        return parse_wishes(pod).requests
+        return tuple(dict.fromkeys(parse_wishes(pod).keys.values()))
     except RefusedError:
         return ()
 
 
-def build_injection(
-    pod: Pod, requests: Mapping[str, RequestFacts | None], settings: SidecarSettings
-) -> Injection:
+def build_injection(pod: Pod, requests: Facts, settings: SidecarSettings) -> Injection:
     """Decide about a pod.
 
     Args:
@@ -59,96 +67,104 @@ def build_injection(
         return Injection()
     try:
         wishes = parse_wishes(pod)
-        check_platform(pod)
-        check_names(pod)
-        receivers = select_receivers(pod, wishes)
-        check_mount_paths(receivers)
-        if wishes.endpoint_port:
-            check_endpoint(pod, receivers, wishes.endpoint_port)
-        user = find_user(pod, receivers) if wishes.requests else SIDECAR_USER
+        return Injection(
+            tuple(_build_patch(pod, wishes, requests, settings)),
+            tuple(_build_warnings(pod, wishes, requests)),
+        )
     except RefusedError as error:
         return Injection(refusal=Refusal(error.message))
-    facts = {name: requests.get(name) for name in wishes.requests}
-    sidecar = build_sidecar(pod, wishes, settings, user=user)
-    secret_names = {name: found.secret_name if found else name for name, found in facts.items()}
-    return Injection(
-        (
-            *_build_receiver_patch(receivers, wishes, settings.region),
-            *_build_patch(pod, sidecar, build_volumes(secret_names)),
-        ),
-        tuple(_build_warnings(pod, facts)),
+
+
+def is_asking(annotations: Mapping[str, str]) -> bool:
+    """Return whether annotations ask for data keys or for the KMS endpoint."""
+    return (
+        ANNOTATION_KEY in annotations
+        or ANNOTATION_REQUESTS in annotations
+        or annotations.get(ANNOTATION_AWS_ENDPOINT) == "true"
     )
 
 
 def _wants_injection(pod: Pod) -> bool:
-    """Return whether the pod has the label and isn't injected yet.
+    """Return whether the pod asks, by its label or by annotations alone, and isn't injected yet.
 
-    The annotation alone proves nothing: only together with the sidecar the pod is taken as injected.
+    Another value of the label than "true" is the user's no. The annotation that the webhook leaves proves
+    nothing: only together with the sidecar the pod is taken as injected.
     """
-    metadata = pod["metadata"]
-    labelled = (metadata.get("labels") or {}).get(LABEL_INJECT) == "true"
-    annotated = ANNOTATION_INJECTED in (metadata.get("annotations") or {})
-    has_sidecar = any(
-        container["name"] == SIDECAR_NAME and container.get("restartPolicy") == "Always"
-        for container in pod["spec"].get("initContainers") or []
+    annotations = pod["metadata"].get("annotations") or {}
+    label = (pod["metadata"].get("labels") or {}).get(LABEL_INJECT)
+    asked = label == INJECT or (label is None and is_asking(annotations))
+    injected = ANNOTATION_INJECTED in annotations and any(
+        is_sidecar(one.container) for one in iterate_containers(pod)
     )
-    return labelled and not (annotated and has_sidecar)
+    return asked and not injected
 
 
-def _build_receiver_patch(receivers: Sequence[Receiver], wishes: Wishes, region: str) -> list[Operation]:
+def _build_patch(pod: Pod, wishes: Wishes, facts: Facts, settings: SidecarSettings) -> list[Operation]:
+    """Return the operations; the sidecar comes last, since it moves the other containers."""
+    check_platform(pod)
+    check_names(pod)
+    receivers = select_receivers(pod, wishes)
+    check_mount_paths(receivers)
+    if wishes.endpoint_port:
+        check_endpoint(pod, receivers, wishes.endpoint_port)
+    placement = decide_placement(pod, wishes, receivers, settings.kind)
+    secret_names = build_secret_names(wishes, facts)
+    volume_names = choose_volume_names(pod["spec"])
+    sidecar = build_sidecar(
+        pod,
+        wishes,
+        secret_names,
+        settings,
+        user=choose_user(pod, receivers, wishes.delivery) if wishes.keys else SIDECAR_USER,
+        placement=placement,
+        volume_names=volume_names,
+    )
+    return [
+        *_build_metadata_patch(pod, wishes, settings.image),
+        *_build_receiver_patch(receivers, wishes, settings.region, build_keys_mount(volume_names)),
+        *append("/spec/volumes", pod["spec"].get("volumes"), build_volumes(secret_names, volume_names)),
+        _insert_first(pod, "containers" if placement is Placement.ORDINARY else "initContainers", sidecar),
+    ]
+
+
+def _build_metadata_patch(pod: Pod, wishes: Wishes, image: str) -> list[Operation]:
+    """Return the operations that mark the pod as injected, and name its workload where only this can."""
+    metadata, key = pod["metadata"], wishes.workload_key
+    stamp = {ANNOTATION_WORKLOAD: str(key.workload)} if key and key.stamp else {}
+    annotations = {ANNOTATION_INJECTED: image, **stamp}
+    return [
+        *set_members("/metadata/labels", metadata.get("labels"), {LABEL_INJECT: INJECT}),
+        *set_members("/metadata/annotations", metadata.get("annotations"), annotations),
+    ]
+
+
+def _build_receiver_patch(
+    receivers: Sequence[Receiver], wishes: Wishes, region: str, keys_mount: Operation
+) -> list[Operation]:
     """Return the operations on the containers that get the data keys or the KMS endpoint."""
     operations = []
     for receiver in receivers:
         path = f"/spec/{receiver.kind}/{receiver.index}"
         container = receiver.container
-        if wishes.requests:
-            mounts = container.get("volumeMounts")
-            operations += _append(f"{path}/volumeMounts", mounts, [build_keys_mount()])
+        if wishes.keys:
+            operations += append(f"{path}/volumeMounts", container.get("volumeMounts"), [keys_mount])
         if wishes.endpoint_port:
-            variables: list[Operation] = [*build_variables(container, wishes.endpoint_port, region)]
-            operations += _append(f"{path}/env", container.get("env"), variables)
+            variables = build_variables(container, wishes.endpoint_port, region)
+            operations += append(f"{path}/env", container.get("env"), variables)
     return operations
 
 
-def _build_patch(pod: Pod, sidecar: Operation, volumes: list[Operation]) -> list[Operation]:
-    """Return the operations; the sidecar comes last, since it moves the other init containers."""
-    spec = pod["spec"]
-    operations = [_add(f"/metadata/annotations/{_escape(ANNOTATION_INJECTED)}", sidecar["image"])]
-    operations += _append("/spec/volumes", spec.get("volumes"), volumes)
-    if spec.get("initContainers"):
-        operations.append(_add("/spec/initContainers/0", sidecar))
-    else:
-        operations.append(_add("/spec/initContainers", [sidecar]))
-    return operations
+def _insert_first(pod: Pod, kind: str, container: dict[str, Any]) -> Operation:
+    if pod["spec"].get(kind):
+        return add(f"/spec/{kind}/0", container)
+    return add(f"/spec/{kind}", [container])
 
 
-def _build_warnings(pod: Pod, facts: Mapping[str, RequestFacts | None]) -> list[str]:
-    """Return warnings for the user: short, since the API server cuts them."""
-    account = pod["spec"].get("serviceAccountName") or _DEFAULT_SERVICE_ACCOUNT
-    warnings = []
-    for name, found in facts.items():
-        if found is None:
-            warnings.append(f"DataKeyRequest {name} not found: the pod waits for Secret {name}")
-        elif found.dry_run:
-            warnings.append(f"DataKeyRequest {name} is a dry run, it gets no Secret: the pod waits")
-        elif found.service_account_name != account:
-            warnings.append(
-                f"DataKeyRequest {name} is for ServiceAccount {found.service_account_name}: "
-                f"{account} needs a KmsGrant, or will be refused"
-            )
+def _build_warnings(pod: Pod, wishes: Wishes, facts: Facts) -> list[str]:
+    warnings = build_request_warnings(pod, wishes, facts)
+    shared = next((name for name in ("shareProcessNamespace", "hostPID") if pod["spec"].get(name)), None)
+    receivers = {one.container["name"] for one in select_receivers(pod, wishes)}
+    others = [one for one in pod["spec"]["containers"] if one["name"] not in receivers]
+    if shared and others:
+        warnings.append(f"spec.{shared}: container {others[0]['name']} can reach the data keys through /proc")
     return warnings
-
-
-def _append(path: str, present: Sequence[Any] | None, items: list[Operation]) -> list[Operation]:
-    if present:
-        return [_add(f"{path}/-", item) for item in items]
-    return [_add(path, items)]
-
-
-def _add(path: str, value: object) -> Operation:
-    return {"op": "add", "path": path, "value": value}
-
-
-def _escape(key: str) -> str:
-    """Source: RFC 6901, section 3."""
-    return key.replace("~", "~0").replace("/", "~1")

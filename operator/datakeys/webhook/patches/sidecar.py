@@ -1,29 +1,15 @@
-"""The injected container and its volumes; pure. Zone: names of Secrets, never their content."""
+"""The injected container; pure. Zone: no secrets, no I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from datakeys.contract.encrypted_data_key import (
-    FIELD_CIPHERTEXT_BLOB,
-    FIELD_ENCRYPTION_CONTEXT,
-    FIELD_KEY_ARN,
-    FIELD_KEY_MATERIAL_ID,
-)
-from datakeys.contract.identity import AUDIENCE, TRUST_BUNDLE_CONFIG_MAP, TRUST_BUNDLE_KEY
+from datakeys.contract.identity import TRUST_BUNDLE_KEY
 from datakeys.webhook.patches.annotations import Pod, Wishes, iterate_containers
-from datakeys.webhook.patches.layout import (
-    PATH_API_TOKEN,
-    PATH_ENCRYPTED,
-    PATH_KEYS,
-    PATH_TOKEN,
-    PATH_TRUST,
-    SIDECAR_NAME,
-    VOLUME_ENCRYPTED,
-    VOLUME_KEYS,
-    VOLUME_TOKEN,
-    VOLUME_TRUST,
-)
+from datakeys.webhook.patches.delivery import INIT, OWNER_ONLY, READ_ONCE
+from datakeys.webhook.patches.layout import PATH_TOKEN, PATH_TRUST, SIDECAR_NAME
+from datakeys.webhook.patches.placement import Placement, SidecarKind
+from datakeys.webhook.patches.volumes import build_sidecar_mounts
 
 #: The sidecar stays about 7 MiB; its child needs about 20 MiB more for a moment.
 REQUESTS: Final = {"cpu": "10m", "memory": "16Mi"}
@@ -32,26 +18,17 @@ LIMITS: Final = {"cpu": "500m", "memory": "64Mi"}
 ENDPOINT_REQUESTS: Final = {"cpu": "10m", "memory": "48Mi"}
 ENDPOINT_LIMITS: Final = {"cpu": "500m", "memory": "128Mi"}
 ENDPOINT_GUARANTEED: Final = {"cpu": "100m", "memory": "128Mi"}
-#: The sidecar's user in a pod that gets no data key; with one it runs as the app's user.
-SIDECAR_USER: Final = 65532
 #: Given to pods of the class Guaranteed, which an unequal container would take out of it.
 GUARANTEED: Final = {"cpu": "100m", "memory": "64Mi"}
-#: A data key has at most 1 KiB and takes a page of 4 KiB, twice while it is replaced.
-KEYS_SIZE_LIMIT: Final = "1Mi"
-TOKEN_SECONDS: Final = 600
 #: A day of seconds. A restart of the sidecar helps nobody: it tries on by itself, and the app waits.
 FAILURE_THRESHOLD: Final = 86400
-#: Read-only for every user: the kubelet narrows the token to the pod's user where it can.
-_MODE: Final = 0o444
-_FIELDS: Final = (FIELD_CIPHERTEXT_BLOB, FIELD_ENCRYPTION_CONTEXT, FIELD_KEY_ARN, FIELD_KEY_MATERIAL_ID)
+#: By this variable of the environment the sidecar is known, whatever its image and command are.
+MARK: Final = "DATAKEYS_DELIVERY"
 _COMMAND: Final = ("python3", "-m", "datakeys.sidecar")
 
-JsonObject = dict[str, Any]
+_WAIT: Final = f"until {' '.join(_COMMAND)} probe; do sleep 0.5; done"
 
-_KEY_MOUNTS: Final[tuple[JsonObject, ...]] = (
-    {"name": VOLUME_ENCRYPTED, "mountPath": PATH_ENCRYPTED, "readOnly": True},
-    {"name": VOLUME_KEYS, "mountPath": PATH_KEYS},
-)
+JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,81 +39,89 @@ class SidecarSettings:
     image_pull_policy: str
     keyservice_url: str
     region: str
+    kind: SidecarKind = SidecarKind.NATIVE
 
 
-def build_sidecar(pod: Pod, wishes: Wishes, settings: SidecarSettings, *, user: int) -> JsonObject:
-    """Return the native sidecar: an init container that keeps running. Needs Kubernetes 1.29."""
+def build_sidecar(
+    pod: Pod,
+    wishes: Wishes,
+    delivered: Iterable[str],
+    settings: SidecarSettings,
+    *,
+    user: int,
+    placement: Placement,
+    volume_names: Mapping[str, str],
+) -> JsonObject:
+    """Return the container.
+
+    Args:
+        pod: The pod it is for.
+        wishes: What the pod gets.
+        delivered: The names under which data keys are delivered, versions included.
+        settings: The administrator's.
+        user: UID it runs as.
+        placement: What kind of container it is.
+        volume_names: The name in this pod of each of the layout's volumes.
+    """
+    mode = INIT if placement is Placement.INIT else wishes.delivery.mode
+    variables = {
+        "DATAKEYS_REQUESTS": ",".join(delivered),
+        MARK: mode,
+        "DATAKEYS_KEYSERVICE_URL": settings.keyservice_url,
+        "DATAKEYS_KEYSERVICE_CA_FILE": f"{PATH_TRUST}/{TRUST_BUNDLE_KEY}",
+        "DATAKEYS_TOKEN_FILE": f"{PATH_TOKEN}/token",
+        **_build_optional_variables(wishes),
+    }
     return {
         "name": SIDECAR_NAME,
         "image": settings.image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": [*_COMMAND, "run"],
-        "restartPolicy": "Always",
-        "env": [
-            {"name": "DATAKEYS_REQUESTS", "value": ",".join(wishes.requests)},
-            {"name": "DATAKEYS_DELIVERY", "value": wishes.delivery},
-            {"name": "DATAKEYS_KEYSERVICE_URL", "value": settings.keyservice_url},
-            {"name": "DATAKEYS_KEYSERVICE_CA_FILE", "value": f"{PATH_TRUST}/{TRUST_BUNDLE_KEY}"},
-            {"name": "DATAKEYS_TOKEN_FILE", "value": f"{PATH_TOKEN}/token"},
-            *_build_endpoint_variables(wishes),
-        ],
-        # The pod's containers start only after every data key can be read.
-        "startupProbe": {
-            "exec": {"command": [*_COMMAND, "probe"]},
-            "periodSeconds": 1,
-            "timeoutSeconds": 5,
-            "failureThreshold": FAILURE_THRESHOLD,
-        },
+        "env": [{"name": name, "value": value} for name, value in variables.items()],
         "resources": _build_resources(pod, endpoint=bool(wishes.endpoint_port)),
         "securityContext": _build_security_context(user),
-        "volumeMounts": [
-            *(_KEY_MOUNTS if wishes.requests else ()),
-            {"name": VOLUME_TOKEN, "mountPath": PATH_TOKEN, "readOnly": True},
-            {"name": VOLUME_TRUST, "mountPath": PATH_TRUST, "readOnly": True},
-            # Keeps the pod's token for the API server out of the sidecar, which has no use for it.
-            {"name": VOLUME_TRUST, "mountPath": PATH_API_TOKEN, "readOnly": True},
-        ],
+        "volumeMounts": build_sidecar_mounts(volume_names, with_keys=bool(wishes.keys)),
+        **_build_start_gate(placement),
     }
 
 
-def build_volumes(secret_names: Mapping[str, str]) -> list[JsonObject]:
-    """Return the volumes; ``secret_names`` maps each request to the Secret with its data key.
-
-    All Secrets are in one projected volume, a folder per request. None is optional: a pod whose Secret
-    doesn't exist yet waits for it. Without any request there are neither Secrets nor keys.
-    """
-    secrets = [
-        {"secret": {"name": secret, "items": [{"key": key, "path": f"{request}/{key}"} for key in _FIELDS]}}
-        for request, secret in secret_names.items()
-    ]
-    token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
-    bundle = [{"key": TRUST_BUNDLE_KEY, "path": TRUST_BUNDLE_KEY}]
-    key_volumes = [
-        {"name": VOLUME_ENCRYPTED, "projected": {"defaultMode": _MODE, "sources": secrets}},
-        {"name": VOLUME_KEYS, "emptyDir": {"medium": "Memory", "sizeLimit": KEYS_SIZE_LIMIT}},
-    ]
-    return [
-        *(key_volumes if secrets else ()),
-        {
-            "name": VOLUME_TOKEN,
-            "projected": {"defaultMode": _MODE, "sources": [{"serviceAccountToken": token}]},
-        },
-        {
-            "name": VOLUME_TRUST,
-            "configMap": {"name": TRUST_BUNDLE_CONFIG_MAP, "defaultMode": _MODE, "items": bundle},
-        },
-    ]
+def is_sidecar(container: Mapping[str, Any]) -> bool:
+    """Return whether a container of a pod is the sidecar, and not another one of its name."""
+    variables = container.get("env") or []
+    return container["name"] == SIDECAR_NAME and any(variable["name"] == MARK for variable in variables)
 
 
-def build_keys_mount() -> JsonObject:
-    """Return the mount that the app's containers get."""
-    return {"name": VOLUME_KEYS, "mountPath": PATH_KEYS, "readOnly": True}
+def _build_start_gate(placement: Placement) -> JsonObject:
+    """Return the fields by which the pod's containers start only after every data key can be read."""
+    if placement is Placement.NATIVE:
+        return {
+            "restartPolicy": "Always",
+            "startupProbe": {
+                "exec": {"command": [*_COMMAND, "probe"]},
+                "periodSeconds": 1,
+                "timeoutSeconds": 5,
+                "failureThreshold": FAILURE_THRESHOLD,
+            },
+        }
+    if placement is Placement.ORDINARY:
+        # The kubelet starts a pod's containers one after the other, and waits for this hook in between.
+        return {"lifecycle": {"postStart": {"exec": {"command": ["sh", "-c", _WAIT]}}}}
+    return {}
 
 
-def _build_endpoint_variables(wishes: Wishes) -> list[JsonObject]:
-    if not wishes.endpoint_port:
-        return []
-    return [{"name": "DATAKEYS_AWS_ENDPOINT_PORT", "value": str(wishes.endpoint_port)}]
+def _build_optional_variables(wishes: Wishes) -> dict[str, str]:
+    """Return the variables that differ from the sidecar's defaults."""
+    delivery = wishes.delivery
+    variables = {}
+    if delivery.ttl_seconds:
+        variables["DATAKEYS_TTL_SECONDS"] = str(delivery.ttl_seconds)
+    if delivery.reads_once:
+        variables["DATAKEYS_READS"] = READ_ONCE
+    if delivery.file_mode != OWNER_ONLY:
+        variables["DATAKEYS_FILE_MODE"] = delivery.file_mode
+    if wishes.endpoint_port:
+        variables["DATAKEYS_AWS_ENDPOINT_PORT"] = str(wishes.endpoint_port)
+    return variables
 
 
 def _build_security_context(user: int) -> JsonObject:
