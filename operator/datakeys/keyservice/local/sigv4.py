@@ -127,7 +127,7 @@ def check_time(signature: Signature, now: float) -> None:
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
             f"'{signature.date}' != '{signed_at[:8]}', from '{signed_at}'."
         )
-    skew = timegm(time.strptime(signed_at, _ISO_BASIC)) - now
+    skew = _to_epoch(signed_at) - now
     minutes = MAX_SKEW_SECONDS // 60
     if skew < -MAX_SKEW_SECONDS:
         raise InvalidSignatureError(
@@ -199,7 +199,12 @@ def _parse_parameters(header: str) -> dict[str, str]:
 
 
 def _read_signing_time(headers: Mapping[bytes, bytes]) -> str:
-    text = (headers.get(b"x-amz-date") or headers.get(b"date", b"")).decode("latin-1")
+    return _parse_signing_time((headers.get(b"x-amz-date") or headers.get(b"date", b"")).decode("latin-1"))
+
+
+#: Clients sign many requests within a second.
+@lru_cache(maxsize=64)
+def _parse_signing_time(text: str) -> str:
     for layout in (_ISO_BASIC, _HTTP_DATE):
         try:
             return time.strftime(_ISO_BASIC, time.strptime(text, layout))
@@ -210,6 +215,11 @@ def _read_signing_time(headers: Mapping[bytes, bytes]) -> str:
 
 def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode("latin-1")).digest()).decode()
+
+
+@lru_cache(maxsize=64)
+def _to_epoch(signed_at: str) -> int:
+    return timegm(time.strptime(signed_at, _ISO_BASIC))
 
 
 def _format(moment: float) -> str:
