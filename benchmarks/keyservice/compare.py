@@ -1,0 +1,103 @@
+"""Requests per second and core: this key service, its floor and its peers, in interleaved rounds.
+
+The machine may be shared: wall-clock rates then fall for everybody, so read the ratios, and the CPU time that
+the kernel charged to the server per request, which depends less on the neighbours.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import statistics
+import subprocess
+import tempfile
+
+from in_process import time_cryptography
+from servers import CANDIDATES, LOAD_CORE, Server, prepare_peers, require_tools
+from signed_requests import OPERATIONS, build_bodies, build_constant_bodies, sign, write_wrk_script
+
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+def run_wrk(url, script, connections, seconds):
+    """Return the number of requests, the rate per second and the p99 in milliseconds."""
+    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    done = subprocess.run(
+        [*command, "-s", str(script), url], check=True, capture_output=True, text=True, timeout=60 + seconds
+    )
+    if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
+        raise SystemExit(done.stdout)
+    count = int(re.search(r"(\d+) requests in", done.stdout)[1])
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)[1])
+    p99, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", done.stdout).groups()
+    return count, rate, float(p99) * UNITS[unit]
+
+
+def measure(candidate, operations, connections, seconds):
+    """Start a server and load it with each operation; return {(operation, connections): row}."""
+    rows = {}
+    with tempfile.TemporaryDirectory() as name, Server(candidate, pathlib.Path(name)) as server:
+        bodies = build_constant_bodies() if candidate == "constant" else build_bodies(server.client())
+        for operation in operations:
+            script = pathlib.Path(name) / f"{operation}.lua"
+            write_wrk_script(script, *sign(server.url, operation, bodies[operation]))
+            run_wrk(server.url, script, 8, 1)
+            for count in connections:
+                before = server.cpu_seconds()
+                requests, rate, p99 = run_wrk(server.url, script, count, seconds)
+                cpu = (server.cpu_seconds() - before) / requests * 1e6
+                rows[operation, count] = {"rate": rate, "cpu_us": cpu, "p99_ms": p99}
+    return rows
+
+
+def collect(arguments):
+    results = {}
+    for number in range(arguments.rounds):
+        for candidate in arguments.candidates:
+            print(f"round {number + 1} of {arguments.rounds}: {candidate} …", flush=True)
+            rows = measure(candidate, arguments.operations, arguments.connections, arguments.seconds)
+            for key, row in rows.items():
+                results.setdefault((*key, candidate), []).append(row)
+    return {
+        key: {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+        for key, rows in results.items()
+    }
+
+
+def print_table(medians, first):
+    print("| operation | connections | server | requests/s | of the first | CPU us/request | p99 ms |")
+    print("|---|---|---|---|---|---|---|")
+    for (operation, connections, candidate), row in sorted(medians.items()):
+        ratio = row["rate"] / medians[operation, connections, first]["rate"]
+        print(
+            f"| {operation} | {connections} | {candidate} | {row['rate']:,.0f} | {ratio:.2f} "
+            f"| {row['cpu_us']:.0f} | {row['p99_ms']:.2f} |"
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--candidates", nargs="+", default=list(CANDIDATES), choices=CANDIDATES)
+    parser.add_argument("--operations", nargs="+", default=list(OPERATIONS), choices=OPERATIONS)
+    parser.add_argument("--json", type=pathlib.Path, help="write the medians here")
+    arguments = parser.parse_args()
+    require_tools()
+    prepare_peers(arguments.candidates)
+    medians = collect(arguments)
+    print_table(medians, arguments.candidates[0])
+    floors = time_cryptography()
+    for operation, micros in floors.items():
+        print(f"bare cryptography of {operation} in process: {micros:.1f} us")
+    if arguments.json:
+        rows = [
+            {"operation": key[0], "connections": key[1], "server": key[2], **row}
+            for key, row in medians.items()
+        ]
+        arguments.json.write_text(json.dumps({"servers": rows, "cryptography_us": floors}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

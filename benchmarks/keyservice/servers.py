@@ -1,0 +1,147 @@
+"""The servers that are compared: this key service, its floor, and its peers, each as a real process.
+
+Every one listens on loopback, holds one symmetric key, and gets the same requests, signed as an AWS SDK does.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import boto3
+from botocore.config import Config
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CACHE = pathlib.Path(os.environ.get("DATAKEYS_CACHE") or pathlib.Path.home() / ".cache" / "datakey-operator")
+LOCAL_KMS = ("github.com/nsmithuk/local-kms", "v0.0.0-20260228092603-2a5e92d09ab6")
+MOTO = "moto[server]==5.2.5"
+ACCESS_KEY, SECRET_KEY, REGION = "AKIDBENCHMARK", "benchmark-secret", "eu-central-1"
+CANDIDATES = ("own", "constant", "local-kms", "moto")
+SERVER_CORE, LOAD_CORE = "0", "1"
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def find_free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def read_cpu_seconds(group):
+    """Return the CPU time that the kernel charged to a process group."""
+    ticks = 0
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / TICKS_PER_SECOND
+
+
+def prepare_peers(candidates):
+    """Install what the chosen peers need, outside the tree."""
+    if "local-kms" in candidates and not _local_kms().exists():
+        print(f"==> building {'@'.join(LOCAL_KMS)} (half a minute)", flush=True)
+        environment = {
+            **os.environ,
+            "GOBIN": str(_local_kms().parent),
+            "CGO_ENABLED": "0",
+            "GOFLAGS": "-mod=mod",
+        }
+        subprocess.run(["go", "install", "@".join(LOCAL_KMS)], env=environment, check=True)
+    if "moto" in candidates and not _moto().exists():
+        print(f"==> installing {MOTO} (half a minute)", flush=True)
+        venv = _moto().parents[1]
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        subprocess.run([venv / "bin" / "python", "-m", "pip", "install", "-q", MOTO], check=True)
+
+
+def _local_kms():
+    return CACHE / "peers" / LOCAL_KMS[1] / "local-kms"
+
+
+def _moto():
+    return CACHE / "peers" / MOTO.replace("[server]", "") / "bin" / "moto_server"
+
+
+def _build_command(candidate, port, folder):
+    match candidate:
+        case "own":
+            secret = folder / "secret"
+            secret.write_text(SECRET_KEY)
+            arguments = ["--local", "--listen", f"127.0.0.1:{port}", "--region", REGION]
+            arguments += ["--access-key-id", ACCESS_KEY, "--secret-access-key-file", str(secret)]
+            return [sys.executable, "-m", "datakeys.keyservice", *arguments]
+        case "constant":
+            return [sys.executable, str(pathlib.Path(__file__).parent / "constant.py"), str(port)]
+        case "local-kms":
+            return [str(_local_kms())]
+        case "moto":
+            return [str(_moto()), "-H", "127.0.0.1", "-p", str(port)]
+    raise ValueError(candidate)
+
+
+class Server:
+    """One running server on its core; a context manager."""
+
+    def __init__(self, candidate, folder):
+        self.port = find_free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "operator"),
+            "PORT": str(self.port),
+            "KMS_REGION": REGION,
+            "KMS_DATA_PATH": str(folder),
+        }
+        # What it writes goes to a file: an audit record per request is part of the work.
+        self._output = (folder / "output.log").open("w")
+        self._process = subprocess.Popen(
+            ["taskset", "-c", SERVER_CORE, *_build_command(candidate, self.port, folder)],
+            env=environment,
+            start_new_session=True,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
+        self._wait_until_listening()
+
+    def _wait_until_listening(self):
+        for _ in range(400):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise SystemExit("the server does not listen: see its output")
+
+    def client(self):
+        """Return an AWS SDK's client of this server."""
+        return boto3.client(
+            "kms",
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+
+    def cpu_seconds(self):
+        return read_cpu_seconds(self._process.pid)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._output.close()
+
+
+def require_tools():
+    missing = [tool for tool in ("wrk", "taskset") if not shutil.which(tool)]
+    if missing:
+        raise SystemExit(f"needs {', '.join(missing)} on PATH (Debian packages wrk, util-linux)")

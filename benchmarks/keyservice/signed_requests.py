@@ -1,0 +1,64 @@
+"""The three requests of the hot path, signed once; wrk sends each of them over and over."""
+
+import json
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from servers import ACCESS_KEY, REGION, SECRET_KEY
+
+OPERATIONS = ("GenerateDataKeyWithoutPlaintext", "Decrypt", "Encrypt")
+CONTEXT = {"purpose": "benchmark", "tenant": "blue"}
+
+
+def build_bodies(client):
+    """Make a key and a ciphertext; return the body of each operation."""
+    key_id = client.create_key()["KeyMetadata"]["KeyId"]
+    import base64  # noqa: PLC0415 - boto3 decodes what the wire has in base64
+
+    blob = client.generate_data_key_without_plaintext(
+        KeyId=key_id, KeySpec="AES_256", EncryptionContext=CONTEXT
+    )
+    ciphertext = base64.b64encode(blob["CiphertextBlob"]).decode()
+    return {
+        "GenerateDataKeyWithoutPlaintext": {
+            "KeyId": key_id,
+            "KeySpec": "AES_256",
+            "EncryptionContext": CONTEXT,
+        },
+        "Decrypt": {"CiphertextBlob": ciphertext, "EncryptionContext": CONTEXT, "KeyId": key_id},
+        "Encrypt": {
+            "KeyId": key_id,
+            "Plaintext": base64.b64encode(bytes(32)).decode(),
+            "EncryptionContext": CONTEXT,
+        },
+    }
+
+
+def build_constant_bodies():
+    """Return bodies of the usual size for the server that doesn't look at them."""
+    key_id = "0" * 36
+    return {
+        name: {"KeyId": key_id, "KeySpec": "AES_256", "EncryptionContext": CONTEXT} for name in OPERATIONS
+    }
+
+
+def sign(url, operation, body):
+    """Return headers and body of a request as an AWS SDK sends it."""
+    data = json.dumps(body)
+    headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"TrentService.{operation}"}
+    request = AWSRequest("POST", url + "/", data=data, headers=headers)
+    SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "kms", REGION).add_auth(request)
+    return dict(request.headers), data
+
+
+def write_wrk_script(path, headers, data):
+    lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(data)}"]
+    lines += [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()]
+    # A refusal would be fast and worth nothing.
+    lines += [
+        "response = function(status, headers, body)",
+        "  if status ~= 200 then wrk.thread:stop() end",
+        "end",
+    ]
+    path.write_text("\n".join(lines) + "\n")
