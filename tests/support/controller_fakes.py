@@ -210,8 +210,23 @@ class FakeApi:
         self.cluster.writes.append(Write("update", resource.plural, name))
         return await self.cluster.change(resource, namespace, body)
 
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, uid: str, resource_version: str
+    ) -> None:
+        """Delete an object in a known version."""
+        await self._enter(f"delete {resource.plural}")
+        current = self.cluster.objects.get((resource.plural, namespace, name))
+        if current is None:
+            raise MissingError(404, "NotFound", name)
+        metadata = current["metadata"]
+        if (metadata["uid"], metadata["resourceVersion"]) != (uid, resource_version):
+            raise ConflictError(409, "Conflict", name)
+        self.cluster.writes.append(Write("delete", resource.plural, name))
+        await self.cluster.remove(resource, name)
+        await self._leave(f"delete {resource.plural}")
+
     async def patch_status(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
-        """Merge a status; unknown versions and a changed ciphertextBlob are refused."""
+        """Merge a status; unknown versions and a ciphertext that vanishes are refused."""
         await self._enter(f"patch {resource.plural}")
         current = self.cluster.objects.get((resource.plural, namespace, name))
         if current is None:
@@ -219,8 +234,9 @@ class FakeApi:
         if body["metadata"]["resourceVersion"] != current["metadata"]["resourceVersion"]:
             raise ConflictError(409, "Conflict", name)
         old = current.get("status") or {}
-        new = {**old, **body["status"]}
-        if old.get("ciphertextBlob") and new["ciphertextBlob"] != old["ciphertextBlob"]:
+        merged = {**old, **body["status"]}
+        new = {name: value for name, value in merged.items() if value is not None}
+        if not all(held & _held(new).get(number, set()) for number, held in _current(old).items()):
             raise KubeError(422, "Invalid", "ciphertextBlob can't be changed")
         if new == old:
             return copy.deepcopy(current)
@@ -237,6 +253,23 @@ class FakeApi:
     async def _leave(self, call: str) -> None:
         if self._after is not None:
             await self._after(call)
+
+
+def _versions(status: Json) -> list[Json]:
+    current = [{"version": 1, **status}] if status.get("ciphertextBlob") else []
+    return [*(status.get("previousVersions") or []), *current]
+
+
+def _current(status: Json) -> dict[int, set[str]]:
+    """Return the ciphertext of each version of a status."""
+    return {it["version"]: {it["ciphertextBlob"]} for it in _versions(status)}
+
+
+def _held(status: Json) -> dict[int, set[str]]:
+    """Return the ciphertexts of each version, the one before its re-encryption included."""
+    return {
+        it["version"]: {it["ciphertextBlob"], it.get("formerCiphertextBlob", "")} for it in _versions(status)
+    }
 
 
 def _project(body: Json, *, metadata_only: bool) -> Json:

@@ -6,10 +6,13 @@ Zone: ciphertext only, no I/O. One instance, used by one event loop.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from datakeys.controller import metrics
 from datakeys.controller.decisions.request_view import ObjectKey, RequestView
 from datakeys.controller.decisions.versions import is_newer
+
+Name = TypeVar("Name", ObjectKey, str)
 
 
 class State(StrEnum):
@@ -34,6 +37,7 @@ class RequestMemory:
     def __init__(self) -> None:
         self._entries: dict[ObjectKey, _Entry] = {}
         self._by_secret: dict[ObjectKey, set[ObjectKey]] = {}
+        self._by_key_arn: dict[str, set[ObjectKey]] = {}
         self._per_namespace: dict[str, int] = {}
         self._pending: set[ObjectKey] = set()
 
@@ -47,7 +51,7 @@ class RequestMemory:
         entry = self._entries.get(view.key)
         if entry is None:
             self._entries[view.key] = _Entry(view)
-            self._by_secret.setdefault(_secret_of(view), set()).add(view.key)
+            self._index(view)
             self._per_namespace[view.key.namespace] = self._per_namespace.get(view.key.namespace, 0) + 1
             return True, None
         old = entry.view
@@ -56,6 +60,9 @@ class RequestMemory:
         if old.uid != view.uid:
             self.forget(view.key)
             return self.observe(view)
+        if _facets(old) != _facets(view):
+            self._unindex(old)
+            self._index(view)
         entry.view = view
         return True, old
 
@@ -66,10 +73,7 @@ class RequestMemory:
             return None
         _count(entry.state, -1)
         self._pending.discard(key)
-        secret = _secret_of(entry.view)
-        self._by_secret[secret].discard(key)
-        if not self._by_secret[secret]:
-            del self._by_secret[secret]
+        self._unindex(entry.view)
         self._per_namespace[key.namespace] -= 1
         if not self._per_namespace[key.namespace]:
             del self._per_namespace[key.namespace]
@@ -82,6 +86,10 @@ class RequestMemory:
     def with_secret(self, secret: ObjectKey) -> Iterable[ObjectKey]:
         """Return the requests that want a Secret of this name."""
         return tuple(self._by_secret.get(secret, ()))
+
+    def under_key(self, key_arn: str) -> Iterable[RequestView]:
+        """Return the requests with a data key under a KMS key."""
+        return [self._entries[key].view for key in self._by_key_arn.get(key_arn, ())]
 
     def pending(self) -> Iterable[RequestView]:
         """Return the requests whose outcome is open: in work, waiting for a retry or for another object."""
@@ -129,9 +137,35 @@ class RequestMemory:
             entry.attempts, entry.waiting = 0, False
             _set_state(entry, State.READY)
 
+    def _index(self, view: RequestView) -> None:
+        for secret in _secrets_of(view):
+            self._by_secret.setdefault(secret, set()).add(view.key)
+        for key_arn in _key_arns_of(view):
+            self._by_key_arn.setdefault(key_arn, set()).add(view.key)
 
-def _secret_of(view: RequestView) -> ObjectKey:
-    return ObjectKey(view.key.namespace, view.secret_name)
+    def _unindex(self, view: RequestView) -> None:
+        for secret in _secrets_of(view):
+            _discard(self._by_secret, secret, view.key)
+        for key_arn in _key_arns_of(view):
+            _discard(self._by_key_arn, key_arn, view.key)
+
+
+def _secrets_of(view: RequestView) -> list[ObjectKey]:
+    return [ObjectKey(view.key.namespace, name) for name in view.secret_names]
+
+
+def _key_arns_of(view: RequestView) -> set[str]:
+    return {version.encrypted.key_arn for version in view.versions}
+
+
+def _facets(view: RequestView) -> tuple[object, ...]:
+    return (_secrets_of(view), _key_arns_of(view))
+
+
+def _discard(index: dict[Name, set[ObjectKey]], name: Name, key: ObjectKey) -> None:
+    index[name].discard(key)
+    if not index[name]:
+        del index[name]
 
 
 def _set_state(entry: _Entry, state: State) -> None:

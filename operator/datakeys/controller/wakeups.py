@@ -46,7 +46,8 @@ class Wakeups:
             return
         self.requests.forget(key)
         self.queue.forget(key)
-        self.secrets.stop_awaiting(ObjectKey(key.namespace, known.secret_name), key)
+        for name in known.secret_names:
+            self.secrets.stop_awaiting(ObjectKey(key.namespace, name), key)
         if not self.requests.has_namespace(key.namespace):
             self.secrets.forget(key.namespace)
             self.access.forget(key.namespace)

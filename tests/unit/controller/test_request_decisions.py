@@ -10,9 +10,11 @@ import pytest
 from controller_fakes import KEY_ARN, MATERIAL, NAMESPACE, NOW, build_request_body
 from datakeys.contract.conditions import Condition
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
+from datakeys.controller.decisions.data_key_versions import DataKeyVersion
 from datakeys.controller.decisions.keys import KeyResolution, ResolvedKey, UnresolvedKey
 from datakeys.controller.decisions.request_action import (
     Action,
+    Adopt,
     CheckDryRun,
     DoNothing,
     Generate,
@@ -34,6 +36,7 @@ CONTEXT = {
     "datakeys.dev/service-account": "app",
 }
 ISSUED = EncryptedDataKey(b"\x01\x02", KEY_ARN, MATERIAL, CONTEXT)
+FIRST = DataKeyVersion(1, "orders", ISSUED)
 OTHER = EncryptedDataKey(b"\x03", KEY_ARN, MATERIAL, CONTEXT)
 OTHER_CONTEXT = EncryptedDataKey(b"\x01\x02", KEY_ARN, MATERIAL, {**CONTEXT, "datakeys.dev/request": "x"})
 
@@ -49,12 +52,12 @@ def request(status: dict[str, Any] | None = None, **spec: Any) -> RequestView:
 
 def issued_request(**status: Any) -> RequestView:
     """Return a request whose status is complete, apart from what is given."""
-    return request({**build_ready_status(request(), ISSUED, NOW), **status})
+    return request({**build_ready_status(request(), [FIRST], NOW), **status})
 
 
 def secret(encrypted: EncryptedDataKey = ISSUED, **changes: Any) -> SecretView:
     """Return the Secret of the request, changed."""
-    body = copy.deepcopy(build_secret(request(), encrypted))
+    body = copy.deepcopy(build_secret(request(), DataKeyVersion(1, "orders", encrypted)))
     body["metadata"]["resourceVersion"] = "3"
     for name, value in changes.items():
         if name in body["metadata"]:
@@ -66,7 +69,7 @@ def secret(encrypted: EncryptedDataKey = ISSUED, **changes: Any) -> SecretView:
 
 def owner(**changes: Any) -> list[dict[str, Any]]:
     """Return an ownerReference, changed."""
-    return [{**build_secret(request(), ISSUED)["metadata"]["ownerReferences"][0], **changes}]
+    return [{**build_secret(request(), FIRST)["metadata"]["ownerReferences"][0], **changes}]
 
 
 DRY_RUN_DONE = build_condition_status(
@@ -77,42 +80,42 @@ Case = tuple[RequestView, SecretView | None, KeyResolution, Action]
 Refusal = tuple[RequestView, SecretView | None, KeyResolution, str, str]
 
 CASES: dict[str, Case] = {
-    "new: generate": (request(), None, KEY, Generate(KEY_ARN)),
+    "new: generate": (request(), None, KEY, Generate(KEY_ARN, 1)),
     "being deleted: nothing": (replace(request(), deleting=True), None, KEY, DoNothing()),
-    "own Secret, no status: adopt": (request(), secret(), KEY, WriteReady(ISSUED, adopted=True)),
-    "own Secret, no key needed: adopt": (request(), secret(), NO_KEY, WriteReady(ISSUED, adopted=True)),
+    "own Secret, no status: adopt": (request(), secret(), KEY, Adopt(FIRST)),
+    "own Secret, no key needed: adopt": (request(), secret(), NO_KEY, Adopt(FIRST)),
     "all there: nothing": (issued_request(), secret(), KEY, DoNothing()),
     "all there but the condition: write it": (
         issued_request(conditions=[]),
         secret(),
         KEY,
-        WriteReady(ISSUED, adopted=False),
+        WriteReady(),
     ),
     "condition says False: write it": (
         issued_request(conditions=[{"type": "Ready", "status": "False", "reason": "Conflict"}]),
         secret(),
         KEY,
-        WriteReady(ISSUED, adopted=False),
+        WriteReady(),
     ),
     "True for another reason: write it": (
         issued_request(conditions=[{"type": "Ready", "status": "True", "reason": "Because"}]),
         secret(),
         KEY,
-        WriteReady(ISSUED, adopted=False),
+        WriteReady(),
     ),
     "no secretRef: write it": (
         issued_request(secretRef={}),
         secret(),
         KEY,
-        WriteReady(ISSUED, adopted=False),
+        WriteReady(),
     ),
     "old generation: write it": (
         issued_request(observedGeneration=0),
         secret(),
         KEY,
-        WriteReady(ISSUED, adopted=False),
+        WriteReady(),
     ),
-    "Secret lost: restore": (issued_request(), None, NO_KEY, RestoreSecret(ISSUED)),
+    "Secret lost: restore": (issued_request(), None, NO_KEY, RestoreSecret(FIRST)),
     "dry run: ask": (request(dryRun=True), None, KEY, CheckDryRun(KEY_ARN)),
     "dry run, done: nothing": (request(DRY_RUN_DONE, dryRun=True), None, KEY, DoNothing()),
     "dry run, done for an older spec: ask": (
@@ -181,14 +184,14 @@ REFUSALS: dict[str, Refusal] = {
 def test_next_step(case: str) -> None:
     """Each state of request, Secret and key has one next step."""
     view, found, key, expected = CASES[case]
-    assert decide_request_action(view, found, key) == expected
+    assert decide_request_action(view, {found.name: found} if found else {}, key) == expected
 
 
 @pytest.mark.parametrize("case", REFUSALS)
 def test_refusal(case: str) -> None:
     """A state in which nothing may be done is named by its reason and says what to do."""
     view, found, key, reason, text = REFUSALS[case]
-    action = decide_request_action(view, found, key)
+    action = decide_request_action(view, {found.name: found} if found else {}, key)
     assert isinstance(action, Refuse)
     assert action.reason == reason
     assert text in action.message
@@ -241,8 +244,8 @@ def test_view_reads_every_member() -> None:
 
 def test_secret_is_the_same_for_the_same_arguments() -> None:
     """Building a Secret twice gives the same object, so a restored Secret is identical."""
-    built = build_secret(request(), ISSUED)
-    assert built == build_secret(request(), ISSUED)
+    built = build_secret(request(), FIRST)
+    assert built == build_secret(request(), FIRST)
     assert built["immutable"] is True
     assert built["type"] == "datakeys.dev/encrypted-data-key"
     assert built["metadata"]["labels"]["datakeys.dev/request"] == "orders"

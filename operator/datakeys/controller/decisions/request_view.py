@@ -1,15 +1,15 @@
 """A DataKeyRequest and its Secret as the decisions see them. Zone: ciphertext only, no I/O."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from datakeys.contract.conditions import CONDITION_DRY_RUN, CONDITION_READY, Condition, find_condition
+from datakeys.contract.data_key_versions import FIRST_VERSION, build_version_secret_name
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
 from datakeys.contract.encryption_context import build_bound_context
 from datakeys.contract.errors import KmsError
+from datakeys.controller.decisions.data_key_versions import DataKeyVersion, parse_versions
 
 
 class ObjectKey(NamedTuple):
@@ -25,11 +25,12 @@ class ObjectKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """A DataKeyRequest: its immutable spec and what its status says.
+    """A DataKeyRequest: its spec, of which only the versions change, and what its status says.
 
     Attributes:
-        issued: The encrypted data key that the status holds, or None.
-        damaged: The status has a ciphertextBlob, but it or its companions can't be read.
+        version: The version that is asked for; those before it are asked for too.
+        versions: What the status holds, in the order of their numbers; the last one is the current one.
+        damaged: The status holds a ciphertext that can't be read, or lacks a part of it.
     """
 
     key: ObjectKey
@@ -46,11 +47,31 @@ class RequestView:
     dry_run: bool
     service_account: str
     secret_name: str
-    issued: EncryptedDataKey | None
+    version: int
+    versions: tuple[DataKeyVersion, ...]
     damaged: bool
     secret_ref: str | None
     observed_generation: int
     conditions: tuple[Mapping[str, Any], ...]
+
+    @property
+    def issued(self) -> EncryptedDataKey | None:
+        """Return the current encrypted data key that the status holds, or None."""
+        return self.versions[-1].encrypted if self.versions else None
+
+    @property
+    def next_version(self) -> int | None:
+        """Return the number of the version that is to be made next, or None if all are there."""
+        issued = len(self.versions)
+        return issued + 1 if issued < self.version else None
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """Return the names of the Secrets of all versions, made or not."""
+        last = max(self.version, len(self.versions))
+        return tuple(
+            build_version_secret_name(self.secret_name, version) for version in range(FIRST_VERSION, last + 1)
+        )
 
     @property
     def bound_context(self) -> dict[str, str]:
@@ -80,7 +101,8 @@ class RequestView:
 def parse_request(body: Mapping[str, Any]) -> RequestView:
     """Return the view of a DataKeyRequest that the CRD's schema has accepted."""
     metadata, spec, status = body["metadata"], body["spec"], body.get("status") or {}
-    issued, damaged = _parse_issued(body)
+    secret_name = spec.get("secretName") or metadata["name"]
+    versions, damaged = _parse_issued(body, secret_name)
     return RequestView(
         key=ObjectKey(metadata["namespace"], metadata["name"]),
         uid=metadata["uid"],
@@ -95,8 +117,9 @@ def parse_request(body: Mapping[str, Any]) -> RequestView:
         grant_tokens=tuple(spec.get("grantTokens") or ()),
         dry_run=bool(spec.get("dryRun")),
         service_account=spec["serviceAccountName"],
-        secret_name=spec.get("secretName") or metadata["name"],
-        issued=issued,
+        secret_name=secret_name,
+        version=spec.get("version", FIRST_VERSION),
+        versions=versions,
         damaged=damaged,
         secret_ref=(status.get("secretRef") or {}).get("name"),
         observed_generation=status.get("observedGeneration", 0),
@@ -104,12 +127,8 @@ def parse_request(body: Mapping[str, Any]) -> RequestView:
     )
 
 
-def _parse_issued(body: Mapping[str, Any]) -> tuple[EncryptedDataKey | None, bool]:
+def _parse_issued(body: Mapping[str, Any], secret_name: str) -> tuple[tuple[DataKeyVersion, ...], bool]:
     """Return what the status holds, and whether it holds something that can't be read."""
-    status = body.get("status") or {}
-    text = status.get("ciphertextBlob")
-    if not text:
-        return None, False
     spec, metadata = body["spec"], body["metadata"]
     try:
         context = build_bound_context(
@@ -118,9 +137,8 @@ def _parse_issued(body: Mapping[str, Any]) -> tuple[EncryptedDataKey | None, boo
             request=metadata["name"],
             service_account=spec["serviceAccountName"],
         )
-        blob = base64.b64decode(text, validate=True)
-    except (binascii.Error, KmsError):
-        return None, True
-    if not blob or not status.get("keyId") or not status.get("keyMaterialId"):
-        return None, True
-    return EncryptedDataKey(blob, status["keyId"], status["keyMaterialId"], context), False
+        return parse_versions(body.get("status") or {}, secret_name=secret_name, context=context), False
+    except KmsError:
+        return (), bool((body.get("status") or {}).get("ciphertextBlob"))
+    except ValueError:
+        return (), True

@@ -18,33 +18,36 @@ from datakeys.contract.identity import (
     MANAGED_BY,
     SECRET_TYPE,
 )
+from datakeys.controller.decisions.data_key_versions import DataKeyVersion
 from datakeys.controller.decisions.request_view import RequestView
 
 
 @dataclass(frozen=True, slots=True)
 class SecretView:
-    """A Secret of the request's name, whoever made it.
+    """A Secret of a name that a request wants, whoever made it.
 
     Attributes:
+        uid: Its UID: a Secret of the same name that was made anew has another one.
         owner_uid: UID of the controlling DataKeyRequest, or None.
         digest: SHA-256 over the data, so that contents can be compared without being kept.
         encrypted: The parsed content; None if it can't be parsed, or in the watch's memory, which drops it.
     """
 
     name: str
+    uid: str
     resource_version: str
     owner_uid: str | None
     digest: bytes
     encrypted: EncryptedDataKey | None
 
 
-def build_secret(request: RequestView, encrypted: EncryptedDataKey) -> dict[str, Any]:
-    """Return the Secret of a request; the same arguments give the same object."""
+def build_secret(request: RequestView, version: DataKeyVersion) -> dict[str, Any]:
+    """Return the Secret of one version; the same arguments give the same object."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
-            "name": request.secret_name,
+            "name": version.secret_name,
             "namespace": request.key.namespace,
             "labels": {LABEL_REQUEST: request.key.name, LABEL_MANAGED_BY: MANAGED_BY},
             "ownerReferences": [
@@ -59,7 +62,7 @@ def build_secret(request: RequestView, encrypted: EncryptedDataKey) -> dict[str,
         },
         "type": SECRET_TYPE,
         "immutable": True,
-        "data": encrypted.to_secret_data(),
+        "data": version.encrypted.to_secret_data(),
     }
 
 
@@ -68,6 +71,7 @@ def parse_secret(body: Mapping[str, Any]) -> SecretView:
     metadata, data = body["metadata"], body.get("data") or {}
     return SecretView(
         name=metadata["name"],
+        uid=metadata.get("uid", ""),
         resource_version=metadata["resourceVersion"],
         owner_uid=find_owner_uid(metadata),
         digest=digest_of(data),

@@ -3,7 +3,7 @@
 Zone: ciphertext only, no I/O; the clock is an argument.
 """
 
-import base64
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,22 +14,21 @@ from datakeys.contract.conditions import (
     find_condition,
     merge_condition,
 )
-from datakeys.contract.encrypted_data_key import EncryptedDataKey
+from datakeys.controller.decisions.data_key_versions import DataKeyVersion, build_version_fields
 from datakeys.controller.decisions.request_view import RequestView
 
 
-def build_ready_status(request: RequestView, encrypted: EncryptedDataKey, now: datetime) -> dict[str, Any]:
-    """Return the status of an issued request."""
+def build_ready_status(
+    request: RequestView, versions: Sequence[DataKeyVersion], now: datetime
+) -> dict[str, Any]:
+    """Return the status of a request with these versions of its data key, at least one."""
     ready = Condition(
-        CONDITION_READY, "True", REASON_ISSUED, f"The encrypted data key is in Secret {request.secret_name}"
+        CONDITION_READY,
+        "True",
+        REASON_ISSUED,
+        f"The encrypted data key is in Secret {versions[-1].secret_name}",
     )
-    return {
-        "ciphertextBlob": base64.b64encode(encrypted.ciphertext_blob).decode(),
-        "keyId": encrypted.key_arn,
-        "keyMaterialId": encrypted.key_material_id,
-        "secretRef": {"name": request.secret_name},
-        **build_condition_status(request, ready, now),
-    }
+    return {**build_version_fields(versions), **build_condition_status(request, ready, now)}
 
 
 def build_condition_status(request: RequestView, condition: Condition, now: datetime) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def is_relevant_change(old: RequestView | None, new: RequestView, *, pending: bo
         return False
     if old is None or old.uid != new.uid or old.generation != new.generation:
         return True
-    if (old.issued, old.damaged, old.secret_ref) != (new.issued, new.damaged, new.secret_ref):
+    if (old.versions, old.damaged, old.secret_ref) != (new.versions, new.damaged, new.secret_ref):
         return True
     return not pending and old.conditions != new.conditions
 

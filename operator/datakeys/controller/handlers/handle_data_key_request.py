@@ -1,26 +1,29 @@
-"""Reconciles one DataKeyRequest: at most one Secret create and one status patch. Zone: ciphertext only."""
+"""Reconciles one DataKeyRequest: a new version is one Secret create and one patch. Zone: ciphertext only."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from datakeys.contract.conditions import REASON_CONFLICT, Condition
+from datakeys.contract.conditions import Condition
+from datakeys.contract.data_key_versions import build_version_secret_name
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
 from datakeys.contract.errors import DryRunOperationError, InternalError, KmsError
 from datakeys.controller import metrics
+from datakeys.controller.decisions.data_key_versions import DataKeyVersion
 from datakeys.controller.decisions.failure import FailedAttempt, describe_kms_error
 from datakeys.controller.decisions.keys import KeyFacts, resolve_key
 from datakeys.controller.decisions.request_action import (
     Action,
+    Adopt,
     CheckDryRun,
     DoNothing,
     Generate,
     Refuse,
+    ReplaceSecret,
     RestoreSecret,
     WriteReady,
     decide_request_action,
-    is_ready,
 )
 from datakeys.controller.decisions.request_view import ObjectKey, RequestView
 from datakeys.controller.decisions.secret import SecretView, build_secret
@@ -41,15 +44,18 @@ from datakeys.controller.request_memory import RequestMemory
 
 #: Looks at objects that change under our hands, before the attempt counts as failed.
 _LOOKS: Final = 3
+#: A version's Secret is made once or replaced once, and the status is written; some to spare.
+_STEPS_PER_VERSION: Final = 4
 _KUBERNETES: Final = "KubernetesAPI"
 
 
 class _RefusedError(Exception):
     """A decision said that nothing can be done now."""
 
-    def __init__(self, failed: FailedAttempt) -> None:
+    def __init__(self, failed: FailedAttempt, secret_name: str = "") -> None:
         super().__init__(failed.code)
         self.failed = failed
+        self.secret_name = secret_name
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,8 @@ class RequestReconciler:
         try:
             await self._attempt(request)
         except _RefusedError as error:
-            if error.failed.code == REASON_CONFLICT:
-                self.secrets.await_removal(_secret_key(request), request.key)
+            if error.secret_name:
+                self.secrets.await_removal(ObjectKey(request.key.namespace, error.secret_name), request.key)
             return error.failed
         except KmsError as error:
             return describe_kms_error(error)
@@ -94,67 +100,98 @@ class RequestReconciler:
         except TimeoutError:
             return FailedAttempt(_KUBERNETES, "Kubernetes API: Secrets can't be listed", retryable=True)
         self.requests.set_done(request.key)
-        self.secrets.stop_awaiting(_secret_key(request), request.key)
+        for name in request.secret_names:
+            self.secrets.stop_awaiting(ObjectKey(request.key.namespace, name), request.key)
         return None
 
     async def _attempt(self, request: RequestView) -> None:
-        secret = None if request.dry_run else await self._find_secret(request)
-        for _ in range(_LOOKS):
+        """Take the steps that the request needs, until it needs none."""
+        secrets = {} if request.dry_run else await self._find_secrets(request)
+        steps, looks = _STEPS_PER_VERSION * request.version, _LOOKS
+        while steps and looks:
             key = resolve_key(request.key.namespace, request.key_id, request.key_ref, self.keys)
-            action = decide_request_action(request, secret, key)
+            action = decide_request_action(request, secrets, key)
             try:
-                await self._carry_out(request, action)
-            except ExistsError:
-                secret = await self._fetch_secret(request)
-            except ConflictError:
-                request = await self.statuses.refresh(request)
-                secret = None if request.dry_run else await self._fetch_secret(request)
-            else:
+                made = await self._carry_out(request, action)
+            except (ExistsError, ConflictError) as error:
+                looks -= 1
+                if isinstance(error, ConflictError):
+                    request = await self.statuses.refresh(request)
+                secrets = {} if request.dry_run else await self._fetch_secrets(request)
+                continue
+            if isinstance(action, DoNothing | CheckDryRun):
                 return
+            steps -= 1
+            secrets |= {view.name: view for view in (made,) if view is not None}
+            request = self.requests.get(request.key) or request
         raise _RefusedError(
             FailedAttempt(_KUBERNETES, "the request or its Secret keeps changing", retryable=True)
         )
 
-    async def _carry_out(self, request: RequestView, action: Action) -> None:
+    async def _carry_out(self, request: RequestView, action: Action) -> SecretView | None:
+        """Take one step; return the Secret that was made, if any."""
         match action:
             case DoNothing():
-                return
+                return None
             case CheckDryRun(key_id):
                 await self._check_dry_run(request, key_id)
-            case Generate(key_id):
-                encrypted = await self._generate(request, key_id)
-                await self.secrets.create(_secret_key(request), build_secret(request, encrypted))
-                await self._write_issued(request, encrypted)
-            case WriteReady(encrypted, adopted=True):
-                await self._write_issued(request, encrypted)
-            case WriteReady(encrypted):
-                await self.statuses.write_ready(request, encrypted)
-            case RestoreSecret(encrypted):
-                await self.secrets.create(_secret_key(request), build_secret(request, encrypted))
-                self.statuses.record(request, EventReason.RESTORED, "The Secret is restored from the status")
-                if not is_ready(request):
-                    await self.statuses.write_ready(request, encrypted)
-            case Refuse(reason, message, settling):
-                raise _RefusedError(FailedAttempt(reason, message, retryable=False, settling=settling))
+            case Generate(key_id, number):
+                name = build_version_secret_name(request.secret_name, number)
+                version = DataKeyVersion(number, name, await self._generate(request, key_id))
+                made = await self._create_secret(request, version)
+                await self._write_issued(request, version)
+                return made
+            case Adopt(version):
+                await self._write_issued(request, version)
+            case WriteReady():
+                await self.statuses.write_ready(request, request.versions)
+            case RestoreSecret(version):
+                made = await self._create_secret(request, version)
+                note = f"Secret {version.secret_name} is restored from the status"
+                self.statuses.record(request, EventReason.RESTORED, note)
+                return made
+            case ReplaceSecret(version, old):
+                await self.secrets.delete(ObjectKey(request.key.namespace, old.name), old)
+                return await self._create_secret(request, version)
+            case Refuse(reason, message, settling, secret_name):
+                failed = FailedAttempt(reason, message, retryable=False, settling=settling)
+                raise _RefusedError(failed, secret_name)
+        return None
 
-    async def _write_issued(self, request: RequestView, encrypted: EncryptedDataKey) -> None:
-        await self.statuses.write_ready(request, encrypted)
-        note = f"Encrypted data key under {encrypted.key_arn} in Secret {request.secret_name}"
+    async def _create_secret(self, request: RequestView, version: DataKeyVersion) -> SecretView:
+        key = ObjectKey(request.key.namespace, version.secret_name)
+        return await self.secrets.create(key, build_secret(request, version))
+
+    async def _write_issued(self, request: RequestView, version: DataKeyVersion) -> None:
+        await self.statuses.write_ready(request, (*request.versions, version))
+        note = f"Encrypted data key under {version.encrypted.key_arn} in Secret {version.secret_name}"
         self.statuses.record(request, EventReason.ISSUED, note)
 
-    async def _find_secret(self, request: RequestView) -> SecretView | None:
-        """Return the Secret of the request's name: from memory, or with its content where that matters."""
+    async def _find_secrets(self, request: RequestView) -> dict[str, SecretView]:
+        """Return the Secrets of the request's names: from memory, or with content where that matters."""
         await self.access.ensure(request.key.namespace)
         labelled = await self.secrets.follow(request.key.namespace)
-        view = labelled.find(request.secret_name)
-        unlabelled = view is None and self.secrets.is_awaited(_secret_key(request))
-        if unlabelled or (view is not None and request.issued is None):
-            return await self._fetch_secret(request)
-        return view
+        issued = {version.secret_name for version in request.versions}
+        found: dict[str, SecretView] = {}
+        for name in request.secret_names:
+            view = labelled.find(name)
+            key = ObjectKey(request.key.namespace, name)
+            unlabelled = view is None and self.secrets.is_awaited(key)
+            if unlabelled or (view is not None and name not in issued):
+                view = await self._fetch_secret(key)
+            if view is not None:
+                found[name] = view
+        return found
 
-    async def _fetch_secret(self, request: RequestView) -> SecretView | None:
+    async def _fetch_secrets(self, request: RequestView) -> dict[str, SecretView]:
+        views = [
+            await self._fetch_secret(ObjectKey(request.key.namespace, name)) for name in request.secret_names
+        ]
+        return {view.name: view for view in views if view is not None}
+
+    async def _fetch_secret(self, key: ObjectKey) -> SecretView | None:
         try:
-            return await self.secrets.fetch(_secret_key(request))
+            return await self.secrets.fetch(key)
         except MissingError:
             return None
 
@@ -197,7 +234,3 @@ def build_parameters(request: RequestView, key_id: str) -> dict[str, Any]:
     if request.dry_run:
         parameters["DryRun"] = True
     return parameters
-
-
-def _secret_key(request: RequestView) -> ObjectKey:
-    return ObjectKey(request.key.namespace, request.secret_name)

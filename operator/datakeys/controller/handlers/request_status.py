@@ -1,12 +1,12 @@
 """Writes the status of DataKeyRequests and tells about it. Zone: ciphertext only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from datakeys.contract.conditions import Condition
-from datakeys.contract.encrypted_data_key import EncryptedDataKey
+from datakeys.controller.decisions.data_key_versions import DataKeyVersion, build_version_fields
 from datakeys.controller.decisions.request_view import RequestView, parse_request
 from datakeys.controller.decisions.status import build_condition_status, build_ready_status, is_reported
 from datakeys.controller.kube.api import REQUESTS, KubeApi
@@ -23,14 +23,23 @@ class StatusWriter:
     recorder: EventRecorder
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    async def write_ready(self, request: RequestView, encrypted: EncryptedDataKey) -> None:
-        """Write the status of an issued request.
+    async def write_ready(self, request: RequestView, versions: Sequence[DataKeyVersion]) -> None:
+        """Write the status of a request with these versions of its data key.
 
         Raises:
             ConflictError: The request has changed since it was seen.
             KubeError: The status can't be written.
         """
-        await self._write(request, build_ready_status(request, encrypted, self.now()))
+        await self._write(request, build_ready_status(request, versions, self.now()))
+
+    async def write_re_encrypted(self, request: RequestView, versions: Sequence[DataKeyVersion]) -> None:
+        """Write the versions of a data key, some of them re-encrypted, and nothing else.
+
+        Raises:
+            ConflictError: The request has changed since it was seen.
+            KubeError: The status can't be written.
+        """
+        await self._write(request, build_version_fields(versions))
 
     async def write_condition(self, request: RequestView, condition: Condition) -> None:
         """Write a condition, unless the status already says so.

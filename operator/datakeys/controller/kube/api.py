@@ -101,6 +101,20 @@ class KubeApi:
         metrics.WRITES.labels(resource.plural, "update").inc()
         return await self._call("PUT", resource.path(namespace, name), body=body)
 
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, uid: str, resource_version: str
+    ) -> None:
+        """Delete an object, if it is still the one with this UID in exactly this version.
+
+        Raises:
+            MissingError: It is gone.
+            ConflictError: It has changed, or another one has its name.
+            KubeError: It is refused.
+        """
+        metrics.WRITES.labels(resource.plural, "delete").inc()
+        body = {"preconditions": {"uid": uid, "resourceVersion": resource_version}}
+        await self._call("DELETE", resource.path(namespace, name), body=body)
+
     async def patch(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
         """Merge a patch into an object and return it; a resourceVersion in it guards against lost updates."""
         metrics.WRITES.labels(resource.plural, "patch").inc()

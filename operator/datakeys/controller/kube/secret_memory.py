@@ -14,6 +14,7 @@ from datakeys.controller.decisions.request_view import ObjectKey
 from datakeys.controller.decisions.secret import SecretView, parse_secret
 from datakeys.controller.decisions.versions import is_newer
 from datakeys.controller.kube.api import SECRETS, Json, KubeApi
+from datakeys.controller.kube.errors import MissingError
 from datakeys.controller.kube.list_watch import ListWatch
 
 #: Called with namespace and name of a Secret that has changed or gone.
@@ -50,10 +51,11 @@ class LabelledSecrets:
         view = _remember(item)
         self._version = view.resource_version
         old = self._views.get(view.name)
-        if kind == "DELETED":
-            self._views.pop(view.name, None)
-        else:
+        if kind != "DELETED":
             self._views[view.name] = view
+        elif old is not None and not is_newer(old.resource_version, view.resource_version):
+            # Otherwise it was made anew under the same name, and the answer to that came first.
+            del self._views[view.name]
         self._tell(view.name, old)
 
     def observe(self, view: SecretView) -> None:
@@ -133,8 +135,8 @@ class SecretMemory:
         """
         return parse_secret(await self._api.get(SECRETS, key.namespace, key.name))
 
-    async def create(self, key: ObjectKey, body: Json) -> None:
-        """Create a Secret: the atomic step.
+    async def create(self, key: ObjectKey, body: Json) -> SecretView:
+        """Create a Secret and return it: the atomic step.
 
         Raises:
             ExistsError: The name is taken.
@@ -143,6 +145,21 @@ class SecretMemory:
         view = parse_secret(await self._api.create(SECRETS, key.namespace, body))
         if key.namespace in self._labelled:
             self._labelled[key.namespace].observe(view)
+        return view
+
+    async def delete(self, key: ObjectKey, seen: SecretView) -> None:
+        """Delete a Secret in exactly the state that was seen; one that is gone is no error.
+
+        Raises:
+            ConflictError: It has changed, or was made anew.
+            KubeError: It can't be deleted.
+        """
+        try:
+            await self._api.delete(
+                SECRETS, key.namespace, key.name, uid=seen.uid, resource_version=seen.resource_version
+            )
+        except MissingError:
+            return
 
     def await_removal(self, key: ObjectKey, waiter: ObjectKey) -> None:
         """Tell when a Secret goes away, whoever made it; ``waiter`` is the request that wants its name."""
