@@ -129,7 +129,7 @@ def test_nobody_reads_secrets_of_an_unrelated_namespace(act: Act, account: str) 
 
 
 def test_controller_creates_and_reads_secrets_of_a_consumer(act: Act) -> None:
-    """In a namespace with requests it may create and see Secrets, but neither change nor delete them."""
+    """In a namespace with requests it may create and see Secrets, but neither change nor delete just any."""
     core = client.CoreV1Api(act("datakeys-controller"))
     core.create_namespaced_secret(CONSUMER, named("made"))
     assert core.read_namespaced_secret("made", CONSUMER)

@@ -1,4 +1,4 @@
-"""The webhook's registration, and the policy that limits the controller's RoleBindings."""
+"""The webhook's registration, and the policies that limit the controller."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ import pytest
 
 from chart_rendering import SYSTEM_NAMESPACE, Manifest, find, render
 from datakeys.contract import identity
+
+CONTROLLER_POLICIES = ["datakeys-controller-rolebindings", "datakeys-controller-secrets"]
 
 
 @pytest.fixture
@@ -88,18 +90,25 @@ def test_policy_judges_every_write_of_a_role_binding(manifests: list[Manifest]) 
     }
 
 
-def test_policy_is_for_the_controller_alone(manifests: list[Manifest]) -> None:
-    """Nobody else's RoleBindings are touched."""
-    spec = find(manifests, "ValidatingAdmissionPolicy", "datakeys-controller-rolebindings")["spec"]
+def test_policy_judges_every_deletion_of_a_secret(manifests: list[Manifest]) -> None:
+    """In every API version, and what can't be judged is refused."""
+    spec = find(manifests, "ValidatingAdmissionPolicy", "datakeys-controller-secrets")["spec"]
+    assert spec["failurePolicy"] == "Fail"
+    (rule,) = spec["matchConstraints"]["resourceRules"]
+    assert (rule["apiVersions"], rule["operations"], rule["resources"]) == (["*"], ["DELETE"], ["secrets"])
+
+
+@pytest.mark.parametrize("name", CONTROLLER_POLICIES)
+def test_policy_is_for_the_controller_alone(manifests: list[Manifest], name: str) -> None:
+    """Nobody else's RoleBindings and Secrets are touched."""
+    spec = find(manifests, "ValidatingAdmissionPolicy", name)["spec"]
     (condition,) = spec["matchConditions"]
     controller = identity.service_account_principal(SYSTEM_NAMESPACE, "datakeys-controller")
     assert condition["expression"] == f"request.userInfo.username == '{controller}'"
 
 
-def test_policy_is_in_force(manifests: list[Manifest]) -> None:
+@pytest.mark.parametrize("name", CONTROLLER_POLICIES)
+def test_policy_is_in_force(manifests: list[Manifest], name: str) -> None:
     """The binding denies, in all namespaces."""
-    binding = find(manifests, "ValidatingAdmissionPolicyBinding", "datakeys-controller-rolebindings")
-    assert binding["spec"] == {
-        "policyName": "datakeys-controller-rolebindings",
-        "validationActions": ["Deny"],
-    }
+    binding = find(manifests, "ValidatingAdmissionPolicyBinding", name)
+    assert binding["spec"] == {"policyName": name, "validationActions": ["Deny"]}
