@@ -14,7 +14,7 @@ import pytest
 
 from datakeys.sidecar import socket_server
 from datakeys.sidecar.delivery import Slot
-from datakeys.sidecar.http_protocol import build_head, decide_target, parse_head
+from datakeys.sidecar.http_protocol import build_head, decide_allowed, decide_target, parse_head
 from datakeys.sidecar.reactor import Reactor
 
 from .conftest import Pod, wait_until
@@ -78,7 +78,9 @@ def test_key_is_served_raw(served: Pod) -> None:
         (get("/v1/data-keys/"), 404),
         (get("/v1/data-keys/../orders"), 404),
         (get("/"), 404),
-        (get("/v1/data-keys/orders", "POST"), 405),
+        (get("/v1/data-keys/orders", "PUT"), 405),
+        (get("/v1/data-keys/orders", "HEAD"), 405),
+        (get("/v1/data-keys/orders/encrypt"), 405),
         (get("/v1/data-keys/orders", "get"), 400),
         (get("orders"), 400),
         (b"\r\n\r\n", 400),
@@ -228,11 +230,35 @@ def test_response_that_is_not_taken_is_finished_later(memory_folder: Path) -> No
 
 def test_heads_and_targets() -> None:
     """The pure part: what a path names, and what a head says."""
-    ready = {"a": True, "b": False}
-    assert decide_target("/v1/data-keys/a", ready) == (200, "a")
-    assert decide_target("/v1/data-keys/b", ready) == (503, "")
-    assert decide_target("/healthz", ready) == (503, "")
-    assert decide_target("/healthz", {"a": True}) == (200, "")
+    states = {"a": 200, "b": 503, "c": 410}
+    assert decide_target("/v1/data-keys/a", states) == (200, "a")
+    assert decide_target("/v1/data-keys/b", states) == (503, "")
+    assert decide_target("/v1/data-keys/c", states) == (410, "")
+    assert decide_target("/v1/data-keys/a/decrypt", states) == (405, "")
+    assert decide_target("/healthz", states) == (503, "")
+    assert decide_target("/healthz", {"a": 200}) == (200, "")
     assert parse_head(b"GET / HTTP/1.0\r\n\r\n") == (200, "/")
-    assert b"Allow: GET" in build_head(405, 0)
+    assert parse_head(b"HEAD /x HTTP/1.1\r\n\r\n") == (405, "/x")
+    assert b"Allow: GET\r\n" in build_head(405, 0, decide_allowed("/v1/data-keys/a"))
+    assert b"Allow: POST\r\n" in build_head(405, 0, decide_allowed("/v1/data-keys/a/encrypt"))
     assert b"Retry-After: 1" in build_head(503, 0)
+
+
+def test_key_that_may_be_read_once_is_gone_after(memory_folder: Path) -> None:
+    """The first whole answer ends the key: the next client gets 410, and the pod counts as healthy."""
+    reactor = Reactor()
+    slot = Slot(str(memory_folder), "orders", named=False, reads_once=True)
+    os.write(slot.open(), PLAINTEXT)
+    assert slot.publish()
+    server = socket_server.SocketServer(str(memory_folder / "s"), [slot], reactor)
+    answers = []
+    for path in ("/healthz", "/v1/data-keys/orders", "/v1/data-keys/orders", "/healthz"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(memory_folder / "s"))
+            client.sendall(get(path))
+            for _ in range(10):
+                reactor.step(time.monotonic())
+            answers.append(read_response(client))
+    assert answers == [(200, b""), (200, PLAINTEXT), (410, b""), (200, b"")]
+    assert slot.gone
+    server.close()
