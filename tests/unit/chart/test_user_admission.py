@@ -54,6 +54,31 @@ def test_policies_match_each_write_that_uses_a_key(
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "groups", "resources"),
+    [
+        ("workloads", ["apps", "batch"], ["deployments", "statefulsets", "daemonsets", "jobs"]),
+        ("cronjobs", ["batch"], ["cronjobs"]),
+        ("pods", [""], ["pods"]),
+    ],
+)
+def test_policies_match_each_kind_that_can_be_annotated(
+    manifests: list[Manifest], name: str, groups: list[str], resources: list[str]
+) -> None:
+    """Creation and every update of all kinds for which the controller makes requests, in all namespaces."""
+    spec = find(manifests, "ValidatingAdmissionPolicy", f"datakeys-annotated-{name}")["spec"]
+    assert spec["failurePolicy"] == "Fail"
+    (rule,) = spec["matchConstraints"]["resourceRules"]
+    assert rule == {
+        "apiGroups": groups,
+        "apiVersions": ["*"],
+        "operations": ALL_WRITES,
+        "resources": resources,
+    }
+    binding = find(manifests, "ValidatingAdmissionPolicyBinding", f"datakeys-annotated-{name}")
+    assert binding["spec"] == {"policyName": f"datakeys-annotated-{name}", "validationActions": ["Deny"]}
+
+
 @pytest.mark.parametrize("name", POLICIES.values())
 def test_policies_are_in_force_everywhere(manifests: list[Manifest], name: str) -> None:
     """The binding denies, and excludes no namespace and no object."""

@@ -1,8 +1,9 @@
 {{/*
 A policy that lets only those write an object who may also use the key it names, by RBAC on a virtual subresource of
 kmskeys in the object's namespace. RBAC resourceNames are compared with what the object writes: see
-docs/authorization.md. Takes a dict: root, name, resource, operations, and CEL expressions: condition (optional: when
-it is judged at all), permission (the subresource), key (RBAC's name of the key), field (for the message).
+docs/authorization.md. Takes a dict: root, name, resources, operations, groups (optional: of the resources), and CEL
+expressions: condition and change (optional: it is judged if both are so), permission (the subresource), key (RBAC's
+name of the key), field (for the message), account (optional: a ServiceAccount whose right suffices too, '' for none).
 */}}
 {{- define "datakeys.permissionPolicy" -}}
 apiVersion: admissionregistration.k8s.io/v1
@@ -15,26 +16,39 @@ spec:
   failurePolicy: Fail
   matchConstraints:
     resourceRules:
-      - apiGroups: [datakeys.dev]
+      - apiGroups: {{ .groups | default (list "datakeys.dev") | toJson }}
         apiVersions: ["*"]
         operations: {{ toJson .operations }}
-        resources: [{{ .resource }}]
-  {{- with .condition }}
+        resources: {{ toJson .resources }}
+  {{- if .condition }}
   matchConditions:
     - name: uses-a-key
+      expression: {{ .condition | quote }}
+    {{- with .change }}
+    - name: is-a-change
       expression: {{ . | quote }}
+    {{- end }}
   {{- end }}
   variables:
     - name: permission
       expression: {{ .permission | quote }}
     - name: key
       expression: {{ .key | quote }}
+    {{- with .account }}
+    - name: account
+      expression: {{ . | quote }}
+    {{- end }}
     - name: field
       expression: {{ .field | quote }}
   validations:
     - expression: >-
         authorizer.group('datakeys.dev').resource('kmskeys').subresource(variables.permission)
         .namespace(request.namespace).name(variables.key).check('create').allowed()
+        {{- if .account }}
+        || (variables.account != '' && authorizer.serviceAccount(request.namespace, variables.account)
+        .group('datakeys.dev').resource('kmskeys').subresource(variables.permission)
+        .namespace(request.namespace).name(variables.key).check('create').allowed())
+        {{- end }}
       reason: Forbidden
       message: The user has no permission on the key that the object names.
       messageExpression: >-

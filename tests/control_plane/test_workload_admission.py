@@ -1,0 +1,283 @@
+"""Who may ask for a data key by annotation, judged by a real API server.
+
+The webhook's registration is removed: what it adds to a workload is in the builders.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from annotated_workloads import KINDS, Json, WorkloadClient, build_owner, build_workload
+from chart_installation import CONTROLLER, Installation, refusal, wait_for
+from custom_objects import REQUESTS, Objects
+from datakeys.contract.identity import ANNOTATION_KEY, ANNOTATION_WORKLOAD, LABEL_INJECT
+from user_rights import GENERATE, Users, installed_policies, try_to
+from workloads import build_request
+
+ARN = "arn:k8s:kms:cluster-1:other:key/0a1b2c3d-0000-4000-8000-00000000000f"
+ALL_KINDS = (*KINDS, "Pod")
+PLURALS = [f"{kind.lower()}s" for kind in ALL_KINDS]
+THIRD_PARTY = build_owner("Rollout", "orders", "example.org/v1")
+
+
+@pytest.fixture(scope="module")
+def installation(control_plane: Path, api_client: client.ApiClient) -> Iterator[Installation]:
+    """The chart without the webhook's registration, once its policies for users work."""
+    with installed_policies(control_plane, api_client) as installation:
+        client.AdmissionregistrationV1Api(api_client).delete_mutating_webhook_configuration(
+            "datakeys-webhook"
+        )
+        yield installation
+
+
+@pytest.fixture
+def user(users: Users) -> str:
+    """A user who may write workloads, and has no right on keys."""
+    user = users.new()
+    groups = ["", "apps", "batch"]
+    rule = {"apiGroups": groups, "resources": PLURALS, "verbs": ["create", "update", "patch", "delete"]}
+    users.allow_rule(user, rule)
+    core = client.CoreV1Api(users.administrator)
+    body: Any = {"metadata": {"name": "app"}}
+    core.create_namespaced_service_account(users.namespace, body)
+    with acting(users, user) as workloads:
+        probe = {**build_workload("Deployment"), "metadata": {"name": "probe"}}
+        wait_for(lambda: not try_to(workloads.create, probe, dry_run="All"), f"{user} may create workloads")
+    return user
+
+
+@contextmanager
+def acting(users: Users, user: str) -> Iterator[WorkloadClient]:
+    """Yield the namespace's workloads as a user sees them."""
+    with users.acting_as(user) as objects:
+        yield WorkloadClient(objects.api, users.namespace)
+
+
+@pytest.fixture
+def administrator(users: Users) -> WorkloadClient:
+    """The namespace's workloads as the administrator sees them."""
+    return WorkloadClient(users.administrator, users.namespace)
+
+
+@pytest.mark.parametrize("on_template", [False, True], ids=["on-object", "on-template"])
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_annotation_needs_the_right_on_its_key(users: Users, user: str, kind: str, on_template: bool) -> None:
+    """Who has no right on the key may not ask for a data key under it; with the right on that name he may."""
+    body = build_workload(kind, on_template=on_template)
+    users.allow(user, GENERATE, "another")
+    with acting(users, user) as workloads:
+        text = refusal(workloads.create, body)
+        for part in (
+            f'user \\"{user}\\"',
+            f"kmskeys/{GENERATE}",
+            '\\"alias/main\\"',
+            "annotation datakeys.dev/key",
+        ):
+            assert part in text, part
+        users.allow(user, GENERATE, "alias/main")
+        workloads.create(body)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_annotation_of_the_object_counts_before_that_of_its_template(
+    users: Users, user: str, kind: str
+) -> None:
+    """A right on the template's key is none on the object's, by which the data key is made."""
+    body = build_workload(kind, annotations={"key": "secret"})
+    template = body["spec"].get("template") or body["spec"]["jobTemplate"]["spec"]["template"]
+    template["metadata"]["annotations"][ANNOTATION_KEY] = "main"
+    users.allow(user, GENERATE, "main")
+    with acting(users, user) as workloads:
+        assert '\\"secret\\"' in refusal(workloads.create, body)
+
+
+@pytest.mark.parametrize(
+    ("key", "rbac_name"),
+    [
+        ("main", "main"),
+        (" main ", "main"),
+        (ARN, ARN.rpartition("/")[2]),
+        ("arn:k8s:kms:cluster-1:other:alias/team/main", "alias/team/main"),
+    ],
+)
+def test_rbac_compares_the_name_that_a_request_would_have(
+    users: Users, user: str, key: str, rbac_name: str
+) -> None:
+    """Each form of naming a key needs the right on the same name as in a DataKeyRequest."""
+    users.allow(user, GENERATE, rbac_name)
+    with acting(users, user) as workloads:
+        workloads.create(build_workload("Deployment", annotations={"key": key}))
+
+
+@pytest.mark.parametrize("key", ["", "arn:nothing"])
+def test_key_that_names_nothing_needs_the_right_on_all_keys(users: Users, user: str, key: str) -> None:
+    """What can't be compared isn't let through."""
+    users.allow(user, GENERATE, "main")
+    with acting(users, user) as workloads:
+        refusal(workloads.create, build_workload("Deployment", annotations={"key": key}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": {"annotations": {ANNOTATION_KEY: "secret"}}},
+        {"metadata": {"annotations": {"datakeys.dev/scope": "pod"}}},
+        {"spec": {"template": {"spec": {"serviceAccountName": "other"}}}},
+    ],
+    ids=["key", "scope", "service-account"],
+)
+def test_change_that_gives_a_data_key_to_others_is_judged(
+    users: Users, user: str, administrator: WorkloadClient, change: Json
+) -> None:
+    """Another key, other data keys or another ServiceAccount need the right on the key."""
+    administrator.create(build_workload("StatefulSet"))
+    with acting(users, user) as workloads:
+        assert f"kmskeys/{GENERATE}" in refusal(workloads.patch, "StatefulSet", "orders", change)
+        users.allow(user, GENERATE)
+        workloads.patch("StatefulSet", "orders", change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec": {"replicas": 5}},
+        {"spec": {"template": {"metadata": {"annotations": {"restarted-at": "now"}}}}},
+        {"metadata": {"annotations": {ANNOTATION_KEY: None}}, "spec": {"template": {"metadata": None}}},
+    ],
+    ids=["scale", "restart", "give-up"],
+)
+def test_other_changes_need_no_right_on_the_key(
+    users: Users, user: str, administrator: WorkloadClient, change: Json
+) -> None:
+    """Scaling, restarting and giving the data key up are for whoever may write the workload."""
+    administrator.create(build_workload("Deployment"))
+    change = {**change}
+    if change.get("spec", {}).get("template", {}).get("metadata", {}) is None:
+        change["spec"] = {"template": {"metadata": {"annotations": {ANNOTATION_KEY: None}}}}
+    with acting(users, user) as workloads:
+        workloads.patch("Deployment", "orders", change)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_annotation_and_label_added_later_are_judged(
+    users: Users, user: str, administrator: WorkloadClient, kind: str
+) -> None:
+    """A harmless object can't be turned into one that gets a data key, in one step or in two."""
+    body = build_workload(kind)
+    # Not empty: a Job without labels gets those of its template.
+    body["metadata"]["labels"] = {"app": "test"}
+    administrator.create(body)
+    with acting(users, user) as workloads:
+        refusal(workloads.patch, kind, "orders", {"metadata": {"labels": {LABEL_INJECT: "true"}}})
+        workloads.annotate(kind, "orders", key="other")
+        refusal(workloads.patch, kind, "orders", {"metadata": {"labels": {LABEL_INJECT: "true"}}})
+
+
+def test_pods_of_a_stamped_workload_are_not_judged_again(users: Users, administrator: WorkloadClient) -> None:
+    """The cluster's own controllers, without a right on keys, create pods and Jobs of annotated workloads."""
+    administrator.create(build_workload("CronJob", "backup"))
+    pod = build_workload(
+        "Pod", "orders-1", stamp="Deployment/orders", owners=[build_owner("ReplicaSet", "o", "apps/v1")]
+    )
+    job = build_workload(
+        "Job", "backup-1", stamp="CronJob/backup", owners=[build_owner("CronJob", "backup", "batch/v1")]
+    )
+    unstamped_job = {**job, "metadata": {**job["metadata"], "name": "backup-2"}}
+    core = client.CoreV1Api(users.administrator)
+    body: Any = {"metadata": {"name": "app"}}
+    core.create_namespaced_service_account(users.namespace, body)
+    for account in ("replicaset-controller", "cronjob-controller"):
+        name = f"system:serviceaccount:kube-system:{account}"
+        users.allow_rule(
+            name, {"apiGroups": ["", "batch"], "resources": ["pods", "jobs"], "verbs": ["create"]}
+        )
+        with acting(users, name) as workloads:
+            wait_for(lambda: not try_to(workloads.create, job, dry_run="All"), "the controller may create")
+            for item in (pod, job, unstamped_job):
+                workloads.create(item, dry_run="All")
+
+
+@pytest.mark.parametrize("kind", ["Pod", "Job"])
+def test_owned_object_may_use_the_right_of_its_service_account(users: Users, user: str, kind: str) -> None:
+    """Other controllers need no right if their pods' ServiceAccount has it; an owner alone is no right."""
+    body = build_workload(kind, owners=[THIRD_PARTY])
+    account = f"system:serviceaccount:{users.namespace}:app"
+    with acting(users, user) as workloads:
+        assert '(nor may the ServiceAccount \\"app\\" of its pods)' in refusal(workloads.create, body)
+        users.allow(account, GENERATE, "alias/main")
+        workloads.create(body)
+        refusal(workloads.create, build_workload(kind, "unowned"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{ANNOTATION_KEY: "secret"}, {ANNOTATION_WORKLOAD: None}, {ANNOTATION_WORKLOAD: "Pod/other"}],
+    ids=["key", "stamp-removed", "stamp-forged"],
+)
+def test_change_of_a_running_pod_is_judged(
+    users: Users, user: str, administrator: WorkloadClient, change: Json
+) -> None:
+    """A pod of a stamped workload can't be turned into one that gets a data key of its own."""
+    account: Json = {"stamp": "Deployment/orders", "owners": [THIRD_PARTY]}
+    if ANNOTATION_KEY in change:
+        account = {}
+    administrator.create(build_workload("Pod", **account))
+    with acting(users, user) as workloads:
+        refusal(workloads.patch, "Pod", "orders", {"metadata": {"annotations": change}})
+        workloads.patch("Pod", "orders", {"metadata": {"annotations": {"other": "x"}}})
+
+
+def test_removal_of_an_annotated_workload_is_not_held_up(users: Users, administrator: WorkloadClient) -> None:
+    """The garbage collector takes its finalizer off an object that the policies never saw in this state."""
+    body = build_workload("Deployment")
+    body["metadata"]["labels"].pop(LABEL_INJECT)
+    body["metadata"]["finalizers"] = ["example.org/wait"]
+    administrator.create(body)
+    administrator.delete("Deployment", "orders")
+    name = "system:serviceaccount:kube-system:generic-garbage-collector"
+    with acting(users, name) as workloads:
+        change: Json = {"metadata": {"finalizers": None, "labels": {LABEL_INJECT: "true"}}}
+        workloads.patch("Deployment", "orders", change)
+
+
+# The requests that the controller makes.
+def _made(namespace: str, name: str = "orders.deployment", **spec: Any) -> Json:
+    ref = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "orders"}
+    return build_request(namespace, name, workloadRef=ref, **spec)
+
+
+def test_controller_makes_requests_of_workloads_without_a_right_on_keys(
+    installation: Installation, users: Users
+) -> None:
+    """It is exempt for requests that look as it makes them, and for no others."""
+    with installation.acting_as(CONTROLLER) as api:
+        objects = Objects(api, users.namespace)
+        objects.create(REQUESTS, _made(users.namespace))
+        for body in (
+            build_request(users.namespace, "plain"),
+            _made(users.namespace, "plain"),
+            _made(users.namespace, "b.deployment", secretName="other"),
+            _made(users.namespace, "c.deployment", grantTokens=["x"]),
+        ):
+            assert f"kmskeys/{GENERATE}" in refusal(objects.create, REQUESTS, body)
+
+
+def test_exemption_is_for_the_controller_alone(users: Users) -> None:
+    """A user's request of the same shape is judged like any other."""
+    with users.acting_as(users.new()) as objects:
+        refusal(objects.create, REQUESTS, _made(users.namespace))
+
+
+def test_policies_have_no_type_errors(api_client: client.ApiClient, installation: Installation) -> None:
+    """The API server finds nothing to warn of in the expressions, for any kind that they judge."""
+    assert installation.namespace
+    admission = client.AdmissionregistrationV1Api(api_client)
+    names = [f"datakeys-annotated-{name}" for name in ("workloads", "cronjobs", "pods")]
+    for name in names:
+        policy: Any = admission.read_validating_admission_policy(name)
+        warnings = policy.status.type_checking and policy.status.type_checking.expression_warnings
+        assert not warnings, warnings
