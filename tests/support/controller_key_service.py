@@ -77,6 +77,8 @@ class FakeKeyManagement:
         self.calls.append(("change_key", call.operation.value, account, key_id))
         if call.operation in self.errors:
             raise self.errors[call.operation]
+        if call.operation is KeyOperation.ROTATE_KEY_ON_DEMAND:
+            self.set(current_key_material_id=f"{self.key.current_key_material_id}'")
         self._apply(call.operation, call.members)
 
     async def create_grant(self, account: str, object_name: str, parameters: object) -> Grant:

@@ -16,7 +16,7 @@ from datakeys.contract.encrypted_data_key import EncryptedDataKey
 from datakeys.contract.errors import KeyUnavailableError, KmsError, error_from_code
 from datakeys.contract.identity import HEADER_ACCOUNT, HEADER_OBJECT_NAME
 from datakeys.controller import metrics
-from datakeys.controller.decisions.key_calls import KeyCall
+from datakeys.controller.decisions.key_calls import KeyCall, KeyOperation
 from datakeys.controller.fresh_file import FreshFile, FreshTlsContext
 from datakeys.controller.keyservice_answers import (
     Grant,
@@ -36,8 +36,10 @@ TIMEOUT_SECONDS: Final = 10
 WATCH_SECONDS: Final = 30
 _TARGET: Final = "TrentService."
 _OWN_TARGET: Final = "DatakeysController."
-#: A kept connection may have been closed by the other side just now; every operation here is safe to repeat.
+#: A kept connection may have been closed by the other side just now; an operation may be repeated then.
 _ATTEMPTS: Final = 2
+#: All but these.
+_NOT_REPEATED: Final = frozenset({KeyOperation.ROTATE_KEY_ON_DEMAND})
 
 
 class KeyServiceClient:
@@ -76,15 +78,24 @@ class KeyServiceClient:
         answer = await self._call(
             "GenerateDataKeyWithoutPlaintext", account, {**parameters, "EncryptionContext": dict(context)}
         )
-        try:
-            return EncryptedDataKey(
-                ciphertext_blob=base64.b64decode(answer["CiphertextBlob"], validate=True),
-                key_arn=answer["KeyId"],
-                key_material_id=answer["KeyMaterialId"],
-                encryption_context=context,
-            )
-        except (KeyError, ValueError, TypeError):
-            raise KeyUnavailableError("the key service's answer can't be read") from None
+        return _parse_encrypted(answer, "KeyMaterialId", context)
+
+    async def re_encrypt(self, account: str, encrypted: EncryptedDataKey) -> EncryptedDataKey:
+        """Return the same data key under the current material of the same KMS key.
+
+        Raises:
+            KmsError: The key service refuses or can't be reached.
+        """
+        context = dict(encrypted.encryption_context)
+        parameters = {
+            "CiphertextBlob": base64.b64encode(encrypted.ciphertext_blob).decode(),
+            "SourceKeyId": encrypted.key_arn,
+            "SourceEncryptionContext": context,
+            "DestinationKeyId": encrypted.key_arn,
+            "DestinationEncryptionContext": context,
+        }
+        answer = await self._call("ReEncrypt", account, parameters)
+        return _parse_encrypted(answer, "DestinationKeyMaterialId", context)
 
     async def create_key(self, account: str, object_name: str, parameters: Mapping[str, Any]) -> KeyMetadata:
         """Return the key of an object: a new one, or the one made for the same name before.
@@ -104,7 +115,9 @@ class KeyServiceClient:
         return parse_metadata(await self._call("DescribeKey", account, {"KeyId": key_id}))
 
     async def change_key(self, account: str, key_id: str, call: KeyCall) -> None:
-        """Make one call that changes a key's state or settings; it may be repeated.
+        """Make one call that changes a key.
+
+        All may be repeated but RotateKeyOnDemand: if it ends without an answer, it may have rotated.
 
         Raises:
             KmsError: The key service refuses or can't be reached.
@@ -190,11 +203,12 @@ class KeyServiceClient:
         self, operation: str, account: str | None, parameters: Mapping[str, Any], object_name: str | None
     ) -> dict[str, Any]:
         body = json.dumps(parameters).encode()
-        for attempt in range(1, _ATTEMPTS + 1):
+        attempts = 1 if operation in _NOT_REPEATED else _ATTEMPTS
+        for attempt in range(1, attempts + 1):
             try:
                 return await self._post(operation, account, body, object_name)
             except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-                if attempt == _ATTEMPTS:
+                if attempt == attempts:
                     raise KeyUnavailableError("the key service closes the connection") from None
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise KeyUnavailableError(
@@ -229,6 +243,20 @@ class KeyServiceClient:
         ) as response:
             raw = await response.read()
         return _parse_answer(response.status, raw)
+
+
+def _parse_encrypted(
+    answer: Mapping[str, Any], material_member: str, context: Mapping[str, str]
+) -> EncryptedDataKey:
+    try:
+        return EncryptedDataKey(
+            ciphertext_blob=base64.b64decode(answer["CiphertextBlob"], validate=True),
+            key_arn=answer["KeyId"],
+            key_material_id=answer[material_member],
+            encryption_context=context,
+        )
+    except (KeyError, ValueError, TypeError):
+        raise KeyUnavailableError("the key service's answer can't be read") from None
 
 
 def _parse_answer(status: int, raw: bytes) -> dict[str, Any]:

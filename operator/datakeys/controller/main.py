@@ -141,7 +141,7 @@ async def _act(
     handlers = Handlers(
         keys=keys,
         wakeups=wakeups,
-        kms_key=KmsKeyHandler(keyservice, recorder, key_watch.look_soon),
+        kms_key=KmsKeyHandler(keyservice, recorder, key_watch.look_soon, api),
         kms_alias=KmsAliasHandler(keyservice, recorder, keys, settings.cluster_name),
         kms_grant=KmsGrantHandler(keyservice, recorder, keys, settings.cluster_name),
         end_watches=secrets.close,

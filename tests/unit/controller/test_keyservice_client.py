@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from controller_fakes import KEY_ARN, MATERIAL
+from datakeys.contract.encrypted_data_key import EncryptedDataKey
 from datakeys.contract.errors import (
     KeyDisabledError,
     KeyUnavailableError,
@@ -244,6 +245,40 @@ async def test_closed_connection_is_tried_once_more(server: Server) -> None:
     async with server.client() as client:
         with pytest.raises(KeyUnavailableError, match="closes the connection"):
             await client.describe_key("shop", "k")
+
+
+async def test_a_rotation_is_never_sent_twice(server: Server) -> None:
+    """Whether the first one has rotated can't be known: the caller finds out before it tries again."""
+    server.answers += ["hang up", "hang up"]
+    async with server.client() as client:
+        with pytest.raises(KeyUnavailableError, match="closes the connection"):
+            await client.change_key("shop", "k", KeyCall(KeyOperation.ROTATE_KEY_ON_DEMAND))
+    assert len(server.requests) == 1
+
+
+async def test_re_encryption_names_the_same_key_and_context_on_both_sides(server: Server) -> None:
+    """What comes back is the same data key under the key's current material."""
+    server.will(
+        {
+            "CiphertextBlob": base64.b64encode(b"new").decode(),
+            "KeyId": KEY_ARN,
+            "SourceKeyMaterialId": MATERIAL,
+            "DestinationKeyMaterialId": "cd" * 32,
+        }
+    )
+    old = EncryptedDataKey(b"old", KEY_ARN, MATERIAL, CONTEXT)
+    async with server.client() as client:
+        new = await client.re_encrypt("shop", old)
+    assert new == EncryptedDataKey(b"new", KEY_ARN, "cd" * 32, CONTEXT)
+    ((headers, body),) = server.requests
+    assert (headers["X-Amz-Target"], headers["x-datakeys-account"]) == ("TrentService.ReEncrypt", "shop")
+    assert body == {
+        "CiphertextBlob": base64.b64encode(b"old").decode(),
+        "SourceKeyId": KEY_ARN,
+        "SourceEncryptionContext": CONTEXT,
+        "DestinationKeyId": KEY_ARN,
+        "DestinationEncryptionContext": CONTEXT,
+    }
 
 
 async def test_nobody_there() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import kopf
 import pytest
 
-from controller_fakes import KEY_ARN, NAMESPACE, FakeRecorder, build_key_body
+from controller_fakes import KEY_ARN, NAMESPACE, FakeApi, FakeCluster, FakeRecorder, build_key_body
 from controller_key_service import CREATED_SECONDS, KEY_ID, OFF, FakeKeyManagement
 from datakeys.contract.errors import (
     AlreadyExistsError,
@@ -63,13 +63,15 @@ class World:
     looks: list[ObjectKey] = field(default_factory=list)
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     keys: KeyMemory = field(default_factory=KeyMemory)
+    api: FakeApi = field(default_factory=lambda: FakeApi(FakeCluster()))
 
     @property
     def key(self) -> KmsKeyHandler:
         """Return the handler of KmsKeys."""
         service: Any = self.service
         recorder: Any = self.recorder
-        return KmsKeyHandler(service, recorder, self.looks.append)
+        api: Any = self.api
+        return KmsKeyHandler(service, recorder, self.looks.append, api)
 
     @property
     def alias(self) -> KmsAliasHandler:

@@ -28,6 +28,7 @@ class KeyOperation(StrEnum):
     UNTAG_RESOURCE = "UntagResource"
     ENABLE_KEY_ROTATION = "EnableKeyRotation"
     DISABLE_KEY_ROTATION = "DisableKeyRotation"
+    ROTATE_KEY_ON_DEMAND = "RotateKeyOnDemand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class ActualKey:
     Attributes:
         policy: The text of the key policy.
         rotation_days: Days between rotations, 0 if rotation is off.
+        rotation_due: A rotation on demand is still to be made.
     """
 
     state: str
@@ -52,6 +54,7 @@ class ActualKey:
     tags: Mapping[str, str] | None = None
     policy: str | None = None
     rotation_days: int | None = None
+    rotation_due: bool = False
 
 
 def manages(spec: Spec, former: Spec, name: str) -> bool:
@@ -75,6 +78,7 @@ def decide_key_calls(account: str, spec: Spec, former: Spec, actual: ActualKey) 
         *_put_policy(account, spec, former, actual),
         *_tag(spec.get("tags") or {}, former.get("tags") or {}, actual.tags),
         *_rotate(spec, former, actual.rotation_days),
+        *_when(actual.rotation_due, KeyOperation.ROTATE_KEY_ON_DEMAND),
         *_when(actual.state == KeyState.ENABLED and not enabled, KeyOperation.DISABLE_KEY),
     ]
 

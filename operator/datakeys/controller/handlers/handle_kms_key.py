@@ -7,9 +7,10 @@ between stays, and shows in the status.
 import logging
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import kopf
 
@@ -26,6 +27,7 @@ from datakeys.controller.decisions.failure import (
 from datakeys.controller.decisions.key_calls import (
     ActualKey,
     KeyCall,
+    KeyOperation,
     Spec,
     decide_key_calls,
     manages,
@@ -38,14 +40,23 @@ from datakeys.controller.decisions.kms_key import (
     is_revived,
     pending_window_days,
 )
+from datakeys.controller.decisions.on_demand_rotation import (
+    RotationStep,
+    build_announcement,
+    build_record,
+    decide_rotation_step,
+)
 from datakeys.controller.decisions.request_view import ObjectKey
 from datakeys.controller.handlers.observe_kms_key import fetch_observed, record_state_change
 from datakeys.controller.handlers.outcomes import delay_deletion, end_with_error
 from datakeys.controller.keyservice_answers import KeyMetadata
 from datakeys.controller.keyservice_client import KeyServiceClient
+from datakeys.controller.kube.api import KEYS, KubeApi
+from datakeys.controller.kube.errors import KubeError
 from datakeys.controller.kube.events import EventReason, EventRecorder, Subject
 
 _LOG = logging.getLogger(__name__)
+_ANNOUNCE_AGAIN_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,7 @@ class KmsKeyHandler:
     keyservice: KeyServiceClient
     recorder: EventRecorder
     look_soon: Callable[[ObjectKey], None]
+    api: KubeApi
 
     async def apply(
         self, body: Mapping[str, Any], patch: kopf.Patch, retry: int, former: Spec | None = None
@@ -85,7 +97,10 @@ class KmsKeyHandler:
             if end_with_error(body, patch.status, error, retry=retry):
                 self._record(body, EventReason.FAILED, error.message or error.code)
             return
-        observed, failures = await self._apply_settings(account, key, spec, former or {})
+        rotation = await self._announce_rotation(body, key)
+        observed, failures, done = await self._apply_settings(
+            account, key, spec, former or {}, rotation_due=rotation is RotationStep.ROTATE
+        )
         ending = _decide_ending(failures, retry)
         wanted = build_key_status(
             observed,
@@ -95,6 +110,10 @@ class KmsKeyHandler:
             now=datetime.now(UTC),
         )
         patch.status.update(diff_status(status, wanted))
+        if KeyOperation.ROTATE_KEY_ON_DEMAND in done or rotation is RotationStep.RECORD:
+            patch.status["onDemandRotation"] = build_record(spec)
+        if KeyOperation.ROTATE_KEY_ON_DEMAND in done:
+            self._record(body, EventReason.UPDATED, f"Rotated on demand: {spec['rotateOnDemand']}")
         self._record_changes(body, observed.metadata)
         if ending.delay_seconds is not None:
             raise kopf.TemporaryError(choose_failure(failures).code, delay=ending.delay_seconds)
@@ -138,12 +157,34 @@ class KmsKeyHandler:
                     return key
         return await self.keyservice.create_key(account, name, build_create_key_parameters(spec))
 
+    async def _announce_rotation(self, body: Mapping[str, Any], key: KeyMetadata) -> RotationStep:
+        """Return what a rotation on demand needs, once it is safe to do that.
+
+        Raises:
+            kopf.TemporaryError: The status can't be written.
+        """
+        metadata, spec, status = body["metadata"], body["spec"], body.get("status") or {}
+        step = decide_rotation_step(spec, status, key.current_key_material_id)
+        if step is not RotationStep.ANNOUNCE:
+            return step
+        # In exactly the version that was seen: an announcement of somebody else's is never overwritten.
+        announcement = {
+            "metadata": {"resourceVersion": metadata["resourceVersion"]},
+            "status": {"onDemandRotation": build_announcement(spec, key.current_key_material_id)},
+        }
+        try:
+            await self.api.patch_status(KEYS, metadata["namespace"], metadata["name"], announcement)
+        except KubeError as error:
+            raise kopf.TemporaryError(str(error), delay=_ANNOUNCE_AGAIN_SECONDS) from None
+        return RotationStep.ROTATE
+
     async def _apply_settings(
-        self, account: str, key: KeyMetadata, spec: Spec, former: Spec
-    ) -> tuple[ObservedKey, list[FailedAttempt]]:
+        self, account: str, key: KeyMetadata, spec: Spec, former: Spec, *, rotation_due: bool
+    ) -> tuple[ObservedKey, list[FailedAttempt], set[KeyOperation]]:
         """Make the calls that are needed; one that fails doesn't hold up the others."""
         failures: list[FailedAttempt] = []
         actual, observed = await self._look(account, key, spec, former, failures)
+        actual = replace(actual, rotation_due=rotation_due)
         done: list[KeyCall] = []
         for call in decide_key_calls(account, spec, former, actual):
             try:
@@ -154,11 +195,10 @@ class KmsKeyHandler:
                 done.append(call)
         metadata = replace(key, state=state_after(key.state, done))
         if done and observed.rotation is not None:
-            try:
-                return await fetch_observed(self.keyservice, account, metadata), failures
-            except KmsError:
-                pass  # what was there before is shown, until the key service tells about the change
-        return replace(observed, metadata=metadata), failures
+            # If that fails, what was there before is shown until the key service tells about the change.
+            with suppress(KmsError):
+                observed = await fetch_observed(self.keyservice, account, metadata)
+        return replace(observed, metadata=metadata), failures, {call.operation for call in done}
 
     async def _look(
         self, account: str, key: KeyMetadata, spec: Spec, former: Spec, failures: list[FailedAttempt]
