@@ -1,6 +1,6 @@
-"""``POST /mutate-pods``: parse, look up, decide, answer.
+"""``POST /mutate-pods`` and ``POST /mutate-workloads``: parse, look up, decide, answer.
 
-Zone: no secrets; logs hold names and decisions, never a pod.
+Zone: no secrets; logs hold names and decisions, never an object.
 """
 
 import logging
@@ -19,12 +19,14 @@ from datakeys.webhook.patches import (
     RequestFacts,
     SidecarSettings,
     build_injection,
+    build_stamps,
     find_requests,
 )
 from datakeys.webhook.review import MalformedReviewError, ReviewRequest, build_answer, parse_review
 
-PATH: Final = "/mutate-pods"
-#: A pod of the API has at most about 1.5 MiB; a review holds it once on creation.
+#: The API server's metrics tell the two apart; what is decided depends on the object alone.
+PATHS: Final = ("/mutate-pods", "/mutate-workloads")
+#: An object of the API has at most about 1.5 MiB; a review holds it twice on updates.
 MAX_BODY_BYTES: Final = 4 << 20
 
 
@@ -56,13 +58,14 @@ class AdmissionHandler:
         self._metrics = metrics
 
     def build_application(self) -> web.Application:
-        """Return the HTTP application with this handler's route."""
+        """Return the HTTP application with this handler's routes."""
         application = web.Application(client_max_size=MAX_BODY_BYTES)
-        application.router.add_post(PATH, self.handle)
+        for path in PATHS:
+            application.router.add_post(path, self.handle)
         return application
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer one review; whatever goes wrong, no pod is admitted without its sidecar."""
+        """Answer one review; whatever goes wrong, no object is admitted as it is."""
         started = time.perf_counter()
         try:
             return await self._answer(request)
@@ -81,8 +84,8 @@ class AdmissionHandler:
 
     async def _answer(self, request: web.Request) -> web.Response:
         review = parse_review(await request.read())
-        injection = Injection() if review.pod is None else await self._decide(review, review.pod)
-        result = "refused" if injection.refusal else "injected" if injection.patch else "unchanged"
+        injection = await self._decide(review)
+        result = _name_result(review, injection)
         self._metrics.admissions.labels(result).inc()
         log_event(
             "reviewed",
@@ -95,7 +98,12 @@ class AdmissionHandler:
         )
         return web.json_response(build_answer(review.uid, injection))
 
-    async def _decide(self, review: ReviewRequest, pod: dict[str, object]) -> Injection:
+    async def _decide(self, review: ReviewRequest) -> Injection:
+        if review.workload is not None:
+            return build_stamps(review.workload, review.old_workload, self._settings)
+        return Injection() if review.pod is None else await self._decide_pod(review.namespace, review.pod)
+
+    async def _decide_pod(self, namespace: str, pod: dict[str, object]) -> Injection:
         """Decide about a pod; refuse it if its requests can't be looked up.
 
         Guessing would be safe too (the pod would wait for a Secret of the request's name), but a pod can't be
@@ -103,13 +111,22 @@ class AdmissionHandler:
         again by its owner, once the API server answers.
         """
         try:
-            facts = await self._lookup.fetch(review.namespace, find_requests(pod))
+            facts = await self._lookup.fetch(namespace, find_requests(pod))
         except LookupUnavailableError as error:
             message = f"the DataKeyRequests of this pod can't be looked up now ({error.message}); try again"
             return Injection(
                 refusal=Refusal(message, int(HTTPStatus.SERVICE_UNAVAILABLE), "ServiceUnavailable")
             )
         return build_injection(pod, facts, self._settings)
+
+
+def _name_result(review: ReviewRequest, injection: Injection) -> str:
+    """Return the value of the metric's label."""
+    if injection.refusal:
+        return "refused"
+    if not injection.patch:
+        return "unchanged"
+    return "stamped" if review.workload is not None else "injected"
 
 
 def _build_error(status: HTTPStatus, message: str) -> web.Response:

@@ -8,7 +8,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        #: result: injected, unchanged, refused, malformed, error.
+        #: result: injected (pods), stamped (workloads), unchanged, refused, malformed, error.
         self.admissions = Counter(
             "datakeys_webhook_admissions_total",
             "Admission reviews by result",

@@ -8,26 +8,36 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from datakeys.webhook.patches import Injection
+from datakeys.webhook.patches import WORKLOAD_KINDS, Injection
 
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
 
 JsonObject = dict[str, Any]
 
+_WORKLOAD_GROUPS: Final = ("apps", "batch")
+
 
 class MalformedReviewError(Exception):
-    """The body isn't an AdmissionReview v1 of a pod's creation; the message names the member."""
+    """The body isn't an AdmissionReview v1 of what this webhook is for; the message names the member."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewRequest:
-    """The request: its uid, the pod's namespace and name, and the pod; None if it isn't a pod's creation."""
+    """The request: its uid, the object's namespace and name, and the object.
+
+    Attributes:
+        pod: The pod, if it is a pod's creation.
+        workload: The workload, if one is created or changed.
+        old_workload: What it was before the change.
+    """
 
     uid: str
     namespace: str
     name: str
-    pod: JsonObject | None
+    pod: JsonObject | None = None
+    workload: JsonObject | None = None
+    old_workload: JsonObject | None = None
 
 
 def parse_review(body: bytes) -> ReviewRequest:
@@ -47,15 +57,21 @@ def parse_review(body: bytes) -> ReviewRequest:
     if not uid:
         raise MalformedReviewError("uid is empty")
     namespace = request.get("namespace") or ""
-    if not _is_pod_creation(request):
-        return ReviewRequest(uid, str(namespace), "", None)
-    pod = _take(request, "object", dict)
-    metadata = _take(pod, "metadata", dict)
+    is_pod, is_workload = _is_pod_creation(request), _is_workload_write(request)
+    if not is_pod and not is_workload:
+        return ReviewRequest(uid, str(namespace), "")
     if not isinstance(namespace, str) or not namespace:
         raise MalformedReviewError("namespace is missing")
-    _check_containers(_take(pod, "spec", dict))
-    name = metadata.get("name") or metadata.get("generateName") or ""
-    return ReviewRequest(uid, namespace, str(name), pod)
+    found = _take(request, "object", dict)
+    metadata = _take(found, "metadata", dict)
+    name = str(metadata.get("name") or metadata.get("generateName") or "")
+    if is_pod:
+        _check_containers(_take(found, "spec", dict))
+        return ReviewRequest(uid, namespace, name, pod=found)
+    old = _take(request, "oldObject", dict) if request["operation"] == "UPDATE" else None
+    for workload in (found, old) if old else (found,):
+        _check_workload(workload)
+    return ReviewRequest(uid, namespace, name, workload=found, old_workload=old)
 
 
 def build_answer(uid: str, injection: Injection) -> JsonObject:
@@ -84,6 +100,25 @@ def _is_pod_creation(request: JsonObject) -> bool:
         and not request.get("subResource")
         and request.get("operation") == "CREATE"
     )
+
+
+def _is_workload_write(request: JsonObject) -> bool:
+    kind = request.get("kind")
+    return (
+        isinstance(kind, dict)
+        and kind.get("group") in _WORKLOAD_GROUPS
+        and kind.get("kind") in WORKLOAD_KINDS
+        and not request.get("subResource")
+        and request.get("operation") in ("CREATE", "UPDATE")
+    )
+
+
+def _check_workload(workload: JsonObject) -> None:
+    _take(workload, "metadata", dict)
+    spec = _take(workload, "spec", dict)
+    if _take(workload, "kind", str) == "CronJob":
+        spec = _take(_take(spec, "jobTemplate", dict), "spec", dict)
+    _check_containers(_take(_take(spec, "template", dict), "spec", dict))
 
 
 def _check_containers(spec: JsonObject) -> None:

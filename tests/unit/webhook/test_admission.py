@@ -20,7 +20,7 @@ from datakeys.webhook.patches import RequestFacts
 from datakeys.webhook.request_lookup import KubernetesRequestLookup
 
 from .conftest import SETTINGS, build_pod
-from .test_review import build_review
+from .test_review import build_review, build_workload_review
 
 
 class FakeLookup:
@@ -83,6 +83,18 @@ async def test_pod_is_injected(server: TestClient[Any, Any], lookup: FakeLookup,
     assert b"datakeys_webhook_admission_seconds_count 1.0" in generate_latest(metrics.registry)
 
 
+async def test_workload_is_stamped(
+    server: TestClient[Any, Any], lookup: FakeLookup, metrics: Metrics
+) -> None:
+    """The second route; nothing needs to be looked up."""
+    async with server.post("/mutate-workloads", json=build_workload_review()) as answer:
+        response = (await answer.json())["response"]
+    assert response["allowed"]
+    assert "Deployment/orders" in base64.b64decode(response["patch"]).decode()
+    assert lookup.asked == []
+    assert count(metrics, "stamped") == 1
+
+
 async def test_dry_run_is_answered_alike(server: TestClient[Any, Any]) -> None:
     """There are no side effects to leave out."""
     assert await review(server, dryRun=True) == await review(server)
@@ -138,11 +150,14 @@ async def test_huge_body_is_413(server: TestClient[Any, Any]) -> None:
         assert answer.status == 413
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/mutate-pods", 405), ("POST", "/", 404)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/mutate-pods", 405), ("PUT", "/mutate-workloads", 405), ("POST", "/", 404)],
+)
 async def test_other_routes_do_not_exist(
     server: TestClient[Any, Any], method: str, path: str, status: int
 ) -> None:
-    """There is one route."""
+    """There are two routes."""
     async with server.request(method, path) as answer:
         assert answer.status == status
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from datakeys.webhook.patches import Injection, Refusal
+from datakeys.webhook.patches import WORKLOAD_KINDS, Injection, Refusal
 from datakeys.webhook.review import MalformedReviewError, build_answer, parse_review
 
 from .conftest import build_pod
@@ -25,6 +25,26 @@ def build_review(**request: Any) -> dict[str, Any]:
     }
     kept = {name: value for name, value in members.items() if value is not None}
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": kept}
+
+
+def build_workload_review(workload_kind: str = "Deployment", **request: Any) -> dict[str, Any]:
+    """Return a review of a workload's creation."""
+    group = "batch" if workload_kind.endswith("Job") else "apps"
+    spec: dict[str, Any] = {"template": {"spec": {"containers": [{"name": "app"}]}}}
+    if workload_kind == "CronJob":
+        spec = {"jobTemplate": {"spec": spec}}
+    annotations = {"datakeys.dev/key": "alias/payments"}
+    members = {
+        "kind": {"group": group, "version": "v1", "kind": workload_kind},
+        "resource": {"group": group, "version": "v1", "resource": f"{workload_kind.lower()}s"},
+        "object": {
+            "kind": workload_kind,
+            "metadata": {"name": "orders", "annotations": annotations},
+            "spec": spec,
+        },
+        **request,
+    }
+    return build_review(**members)
 
 
 def parse(review: object) -> Any:
@@ -52,6 +72,51 @@ def test_pod_creation_is_taken() -> None:
 def test_anything_but_a_pod_creation_is_none_of_our_business(request_members: dict[str, Any]) -> None:
     """Updates, subresources (ephemeral containers) and other objects are let through untouched."""
     assert parse(build_review(**request_members)).pod is None
+
+
+@pytest.mark.parametrize("kind", WORKLOAD_KINDS)
+def test_workload_is_taken_with_what_it_was(kind: str) -> None:
+    """On creation alone; on an update with the object before."""
+    body = build_workload_review(kind)
+    review = parse(body)
+    assert (review.name, review.pod, review.old_workload) == ("orders", None, None)
+    assert review.workload == body["request"]["object"]
+    old = {**body["request"]["object"], "metadata": {"name": "orders"}}
+    assert parse(build_workload_review(kind, operation="UPDATE", oldObject=old)).old_workload == old
+
+
+@pytest.mark.parametrize(
+    "request_members",
+    [
+        {"operation": "DELETE", "object": None},
+        {"subResource": "scale"},
+        {"subResource": "status"},
+        {"kind": {"group": "apps", "version": "v1", "kind": "ReplicaSet"}},
+        {"kind": {"group": "example.com", "version": "v1", "kind": "Deployment"}},
+    ],
+)
+def test_other_writes_of_workloads_are_none_of_our_business(request_members: dict[str, Any]) -> None:
+    """Deletions, subresources and kinds that we don't know."""
+    members = {"operation": "UPDATE", "oldObject": {}, **request_members}
+    assert parse(build_workload_review(**members)).workload is None
+
+
+@pytest.mark.parametrize(
+    ("members", "name"),
+    [
+        ({"namespace": None}, "namespace"),
+        ({"object": None}, "object"),
+        ({"operation": "UPDATE"}, "oldObject"),
+        ({"object": {"kind": "Deployment", "metadata": {}, "spec": {}}}, "template"),
+        ({"object": {"kind": "CronJob", "metadata": {}, "spec": {}}}, "jobTemplate"),
+        ({"object": {"metadata": {}, "spec": {}}}, "kind"),
+        ({"object": {"kind": "Job", "metadata": {}, "spec": {"template": {"spec": {}}}}}, "containers"),
+    ],
+)
+def test_malformed_member_of_a_workload_is_named(members: dict[str, Any], name: str) -> None:
+    """The API server has checked it; anybody else's garbage is malformed."""
+    with pytest.raises(MalformedReviewError, match=name):
+        parse(build_workload_review(**members))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""Why a pod isn't admitted. Zone: no secrets; the message goes to whoever creates the pod."""
+"""Why an object isn't admitted. Zone: no secrets; the message goes to whoever creates it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What the API server is told about a pod that is refused.
+    """What the API server is told about an object that is refused.
 
     Source: Kubernetes API conventions, "Response Status Kind".
     """
@@ -17,7 +17,7 @@ class Refusal:
 
 
 class RefusedError(Exception):
-    """A rule refuses the pod; ``message`` starts with the field or annotation to change."""
+    """A rule refuses the object; ``message`` starts with the field or annotation to change."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
