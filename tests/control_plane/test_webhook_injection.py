@@ -1,36 +1,21 @@
-"""The webhook process beside a real API server, with its own rights only, in restricted namespaces.
+"""Pods that the webhook process injects beside a real API server, in restricted namespaces.
 
-Pods are created by dry run: nothing runs here.
+They are created by dry run: nothing runs here.
 """
 
-import datetime as dt
-import ipaddress
-import os
-import socket
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from chart_installation import Installation, installed_chart, named, wait_for
+from chart_installation import Installation, named
+from webhook_rig import running_webhook
 
 pytestmark = pytest.mark.usefixtures("webhook")
 
-OPERATOR = Path(__file__).parents[2] / "operator"
-NAME = "datakeys-webhook"
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -39,111 +24,13 @@ RESTRICTED = {
 }
 
 
-def find_own_address(server: str) -> str:
-    """Return this machine's address on the way to the API server: there it can call the webhook."""
-    address = urlsplit(server)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((address.hostname, address.port))
-        own: str = probe.getsockname()[0]
-    if ipaddress.ip_address(own).is_loopback:
-        pytest.skip("the API server can't call this machine back")
-    return own
-
-
-def find_port(address: str) -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def write_certificate(folder: Path, address: str) -> None:
-    """Write tls.crt, tls.key and ca.crt as the key service would: here one certificate is all of it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-    )
-    folder.mkdir()
-    (folder / "tls.crt").write_bytes(certificate)
-    (folder / "ca.crt").write_bytes(certificate)
-    (folder / "tls.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-
-
-def write_kubeconfig(path: Path, installation: Installation, api: client.ApiClient) -> None:
-    """Write a kubeconfig that is the webhook's ServiceAccount, and nobody else."""
-    body: Any = {"spec": {"expirationSeconds": 3600}}
-    token: Any = client.CoreV1Api(api).create_namespaced_service_account_token(
-        NAME, installation.namespace, body
-    )
-    admin = yaml.safe_load(installation.kubeconfig.read_text())
-    admin["users"] = [{"name": admin["users"][0]["name"], "user": {"token": token.status.token}}]
-    path.write_text(yaml.safe_dump(admin))
-
-
-def point_to(api: client.ApiClient, url: str) -> None:
-    """Make the API server call this machine instead of the Service."""
-    patch: Any = [{"op": "replace", "path": "/webhooks/0/clientConfig", "value": {"url": url}}]
-    client.AdmissionregistrationV1Api(api).patch_mutating_webhook_configuration(NAME, patch)
-
-
-def is_ready(url: str) -> bool:
-    """Return whether the webhook says that it is ready."""
-    try:
-        with urllib.request.urlopen(url) as answer:  # noqa: S310 - loopback
-            return bool(answer.status == 200)
-    except urllib.error.URLError:
-        return False
-
-
 @pytest.fixture(scope="module")
 def webhook(
     control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """Install the chart and run the webhook as a process of this machine, under its own ServiceAccount."""
-    folder = tmp_path_factory.mktemp("webhook")
-    address = find_own_address(api_client.configuration.host)
-    port, health_port = find_port(address), find_port("127.0.0.1")
-    write_certificate(folder / "tls", address)
-    with installed_chart(control_plane) as installation:
-        write_kubeconfig(folder / "kubeconfig", installation, api_client)
-        point_to(api_client, f"https://{address}:{port}/mutate-pods")
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(OPERATOR),
-            "KUBECONFIG": str(folder / "kubeconfig"),
-            "DATAKEYS_LISTEN": f"{address}:{port}",
-            "DATAKEYS_HEALTH_LISTEN": f"127.0.0.1:{health_port}",
-            "DATAKEYS_TLS_DIRECTORY": str(folder / "tls"),
-            "DATAKEYS_SIDECAR_IMAGE": "datakeys-sidecar:test",
-            "DATAKEYS_CLUSTER_NAME": "cluster-1",
-            "DATAKEYS_KEYSERVICE_URL": "https://datakeys-keyservice.datakey-system.svc:443",
-        }
-        process = subprocess.Popen([sys.executable, "-m", "datakeys.webhook"], env=environment)
-        try:
-            wait_for(lambda: is_ready(f"http://127.0.0.1:{health_port}/readyz"), "the webhook is ready")
-            yield
-        finally:
-            process.terminate()
-            assert process.wait(30) == 0
+) -> Iterator[Installation]:
+    """Run the webhook for all tests here."""
+    with running_webhook(control_plane, api_client, tmp_path_factory.mktemp("webhook")) as installation:
+        yield installation
 
 
 @pytest.fixture
@@ -199,8 +86,34 @@ LIMITS = {"limits": {"cpu": "100m", "memory": "64Mi"}}
         build_pod(hostUsers=False, automountServiceAccountToken=False, restartPolicy="Never"),
         build_pod(containers=[container("app", resources=LIMITS)]),
         build_pod({"datakeys.dev/requests": ",".join(f"{'r' * 240}-{i}" for i in range(32))}),
+        build_pod({"datakeys.dev/ttl": "1h", "datakeys.dev/reads": "once"}),
+        build_pod(
+            {"datakeys.dev/file-mode": "0440"},
+            securityContext={"fsGroup": 3000},
+            containers=[container("app"), container("b")],
+        ),
+        build_pod({"datakeys.dev/file-owner": "1000660000"}, securityContext={}),
+        build_pod(
+            volumes=[{"name": "datakeys-keys", "emptyDir": {}}, {"name": "datakeys-token", "emptyDir": {}}],
+            containers=[container("app", volumeMounts=[{"name": "datakeys-keys", "mountPath": "/data"}])],
+        ),
+        build_pod(shareProcessNamespace=True),
     ],
-    ids=["plain", "socket", "init", "chosen", "mounts", "hostusers", "guaranteed", "most"],
+    ids=[
+        "plain",
+        "socket",
+        "init",
+        "chosen",
+        "mounts",
+        "hostusers",
+        "guaranteed",
+        "most",
+        "lifetime",
+        "group",
+        "owner",
+        "clashing",
+        "shared",
+    ],
 )
 def test_restricted_namespace_admits_injected_pods(
     api_client: client.ApiClient, restricted: str, pod: dict[str, Any]
@@ -268,7 +181,6 @@ def test_request_names_its_secret(api_client: client.ApiClient, restricted: str)
     [
         (build_pod(securityContext={}), "spec.securityContext.runAsUser"),
         (build_pod({"datakeys.dev/delivery": "pigeon"}), "annotation datakeys.dev/delivery"),
-        (build_pod(volumes=[{"name": "datakeys-keys", "emptyDir": {}}]), "spec.volumes[0].name"),
     ],
 )
 def test_refusal_is_shown_to_the_user(
@@ -281,8 +193,27 @@ def test_refusal_is_shown_to_the_user(
     assert word in str(caught.value.body)
 
 
-def test_pod_without_label_is_not_sent(api_client: client.ApiClient, restricted: str) -> None:
-    """The annotation alone does nothing."""
+@pytest.mark.parametrize("annotation", ["requests", "key", "aws-endpoint"])
+def test_pod_with_a_forgotten_label_is_injected(
+    api_client: client.ApiClient, restricted: str, annotation: str
+) -> None:
+    """The annotation alone is enough; the label is put right, by which others find the pod."""
     pod = build_pod()
     del pod["metadata"]["labels"]
+    value = "true" if annotation == "aws-endpoint" else "main"
+    pod["metadata"]["annotations"] = {f"datakeys.dev/{annotation}": value}
+    made = create(api_client, restricted, pod)
+    assert made["spec"]["initContainers"][0]["name"] == "datakeys-sidecar"
+    assert made["metadata"]["labels"]["datakeys.dev/inject"] == "true"
+
+
+@pytest.mark.parametrize("labels", [{"datakeys.dev/inject": "false"}, {}])
+def test_pod_that_does_not_ask_is_not_sent(
+    api_client: client.ApiClient, restricted: str, labels: dict[str, str]
+) -> None:
+    """A no in the label counts; annotations of other things don't ask."""
+    pod = build_pod()
+    pod["metadata"]["labels"] = labels
+    if not labels:
+        pod["metadata"]["annotations"] = {"datakeys.dev/aws-endpoint": "false", "team": "x"}
     assert "initContainers" not in create(api_client, restricted, pod)["spec"]

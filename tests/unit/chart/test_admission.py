@@ -10,19 +10,78 @@ from datakeys.contract import identity
 CONTROLLER_POLICIES = ["datakeys-controller-rolebindings", "datakeys-controller-secrets"]
 
 
+PODS = "inject.datakeys.dev"
+FORGOTTEN = "annotated.datakeys.dev"
+WORKLOADS = "workloads.datakeys.dev"
+
+
+def webhooks_of(manifests: list[Manifest]) -> dict[str, dict[str, Any]]:
+    """Return the three webhooks by name."""
+    webhooks = find(manifests, "MutatingWebhookConfiguration", "datakeys-webhook")["webhooks"]
+    return {webhook["name"]: webhook for webhook in webhooks}
+
+
 @pytest.fixture
-def webhook(manifests: list[Manifest]) -> dict[str, Any]:
-    (webhook,) = find(manifests, "MutatingWebhookConfiguration", "datakeys-webhook")["webhooks"]
-    assert isinstance(webhook, dict)
-    return webhook
+def webhooks(manifests: list[Manifest]) -> dict[str, dict[str, Any]]:
+    return webhooks_of(manifests)
 
 
-def test_only_labelled_new_pods_are_sent_to_the_webhook(webhook: dict[str, Any]) -> None:
-    """The webhook sees the creation of pods with the label, and nothing else."""
-    (rule,) = webhook["rules"]
-    assert webhook["objectSelector"] == {"matchLabels": {identity.LABEL_INJECT: "true"}}
+@pytest.fixture(params=[PODS, FORGOTTEN, WORKLOADS])
+def webhook(webhooks: dict[str, dict[str, Any]], request: pytest.FixtureRequest) -> dict[str, Any]:
+    return webhooks[request.param]
+
+
+def test_three_webhooks_and_no_more(webhooks: dict[str, dict[str, Any]]) -> None:
+    assert list(webhooks) == [PODS, FORGOTTEN, WORKLOADS]
+
+
+@pytest.mark.parametrize("name", [PODS, FORGOTTEN])
+def test_only_new_pods_are_sent(webhooks: dict[str, dict[str, Any]], name: str) -> None:
+    """Pods are seen when they are created, and never again."""
+    (rule,) = webhooks[name]["rules"]
     assert (rule["apiGroups"], rule["apiVersions"], rule["resources"]) == ([""], ["v1"], ["pods"])
     assert (rule["operations"], rule["scope"]) == (["CREATE"], "Namespaced")
+
+
+def test_labelled_pods_are_sent_whatever_else_they_say(webhooks: dict[str, dict[str, Any]]) -> None:
+    assert webhooks[PODS]["objectSelector"] == {"matchLabels": {identity.LABEL_INJECT: "true"}}
+    assert "matchConditions" not in webhooks[PODS]
+
+
+def test_pods_without_the_label_are_sent_only_if_annotated(webhooks: dict[str, dict[str, Any]]) -> None:
+    """All other pods of the cluster start without the webhook, also when it is down."""
+    webhook = webhooks[FORGOTTEN]
+    assert webhook["objectSelector"] == {
+        "matchExpressions": [{"key": identity.LABEL_INJECT, "operator": "DoesNotExist"}]
+    }
+    (condition,) = webhook["matchConditions"]
+    for annotation in (
+        identity.ANNOTATION_KEY,
+        identity.ANNOTATION_REQUESTS,
+        identity.ANNOTATION_AWS_ENDPOINT,
+    ):
+        assert f"'{annotation}' in object.metadata.annotations" in condition["expression"]
+
+
+def test_workloads_are_sent_only_if_annotated_or_stamped(webhooks: dict[str, dict[str, Any]]) -> None:
+    webhook = webhooks[WORKLOADS]
+    sent = {
+        (group, resource)
+        for rule in webhook["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert sent == {
+        ("apps", "deployments"),
+        ("apps", "statefulsets"),
+        ("apps", "daemonsets"),
+        ("batch", "jobs"),
+        ("batch", "cronjobs"),
+    }
+    assert all(rule["operations"] == ["CREATE", "UPDATE"] for rule in webhook["rules"])
+    (condition,) = webhook["matchConditions"]
+    for name in (identity.ANNOTATION_KEY, identity.ANNOTATION_WORKLOAD, identity.LABEL_INJECT):
+        assert f"'{name}'" in condition["expression"]
 
 
 def test_system_namespaces_are_never_sent(webhook: dict[str, Any]) -> None:
@@ -39,14 +98,14 @@ def test_system_namespaces_are_never_sent(webhook: dict[str, Any]) -> None:
 
 
 def test_webhook_fails_closed(webhook: dict[str, Any]) -> None:
-    """Without an answer the pod is refused; other versions of the Pod API are sent too."""
+    """Without an answer the object is refused; other versions of its API are sent too."""
     assert webhook["failurePolicy"] == "Fail"
     assert webhook["matchPolicy"] == "Equivalent"
     assert webhook["timeoutSeconds"] == 10
 
 
 def test_webhook_may_be_called_twice_and_changes_nothing_else(webhook: dict[str, Any]) -> None:
-    """It has no side effects, so dry runs reach it, and it runs again if a later webhook changes the pod."""
+    """It has no side effects, so dry runs reach it, and it runs again if a later one changes the object."""
     assert webhook["sideEffects"] == "None"
     assert webhook["reinvocationPolicy"] == "IfNeeded"
 
@@ -58,7 +117,7 @@ def test_webhook_is_called_where_the_service_is(manifests: list[Manifest], webho
         "name": service["metadata"]["name"],
         "namespace": service["metadata"]["namespace"],
         "port": 443,
-        "path": "/mutate-pods",
+        "path": "/mutate-workloads" if webhook["name"] == WORKLOADS else "/mutate-pods",
     }
 
 
@@ -68,10 +127,10 @@ def test_new_installation_has_no_certificate_authority(webhook: dict[str, Any]) 
 
 
 def test_failure_policy_and_timeout_follow_the_values() -> None:
-    """Both can be set."""
+    """Both can be set, for all three."""
     manifests = render({"webhook.failurePolicy": "Ignore", "webhook.timeoutSeconds": 3})
-    (webhook,) = find(manifests, "MutatingWebhookConfiguration", "datakeys-webhook")["webhooks"]
-    assert (webhook["failurePolicy"], webhook["timeoutSeconds"]) == ("Ignore", 3)
+    for webhook in webhooks_of(manifests).values():
+        assert (webhook["failurePolicy"], webhook["timeoutSeconds"]) == ("Ignore", 3)
 
 
 def test_policy_judges_every_write_of_a_role_binding(manifests: list[Manifest]) -> None:

@@ -1,0 +1,144 @@
+"""Runs the webhook as a process of this machine beside a real API server, with its own rights only.
+
+Zone: tests.
+"""
+
+import datetime as dt
+import ipaddress
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from kubernetes import client
+
+from chart_installation import Installation, installed_chart, wait_for
+
+OPERATOR: Final = Path(__file__).parents[2] / "operator"
+NAME: Final = "datakeys-webhook"
+
+
+@contextmanager
+def running_webhook(kubeconfig: Path, api: client.ApiClient, folder: Path) -> Iterator[Installation]:
+    """Install the chart and run the webhook under its own ServiceAccount; yields when it is ready."""
+    address = _find_own_address(api.configuration.host)
+    port, health_port = _find_port(address), _find_port("127.0.0.1")
+    _write_certificate(folder / "tls", address)
+    with installed_chart(kubeconfig) as installation:
+        _write_kubeconfig(folder / "kubeconfig", installation, api)
+        _point_to(api, f"https://{address}:{port}")
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(OPERATOR),
+            "KUBECONFIG": str(folder / "kubeconfig"),
+            "DATAKEYS_LISTEN": f"{address}:{port}",
+            "DATAKEYS_HEALTH_LISTEN": f"127.0.0.1:{health_port}",
+            "DATAKEYS_TLS_DIRECTORY": str(folder / "tls"),
+            "DATAKEYS_SIDECAR_IMAGE": "datakeys-sidecar:test",
+            "DATAKEYS_CLUSTER_NAME": "cluster-1",
+            "DATAKEYS_KEYSERVICE_URL": "https://datakeys-keyservice.datakey-system.svc:443",
+        }
+        process = subprocess.Popen([sys.executable, "-m", "datakeys.webhook"], env=environment)
+        try:
+            wait_for(lambda: _is_ready(f"http://127.0.0.1:{health_port}/readyz"), "the webhook is ready")
+            yield installation
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
+
+
+def _find_own_address(server: str) -> str:
+    """Return this machine's address on the way to the API server: there it can call the webhook."""
+    address = urlsplit(server)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address.hostname, address.port))
+        own: str = probe.getsockname()[0]
+    if ipaddress.ip_address(own).is_loopback:
+        pytest.skip("the API server can't call this machine back")
+    return own
+
+
+def _find_port(address: str) -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _write_certificate(folder: Path, address: str) -> None:
+    """Write tls.crt, tls.key and ca.crt as the key service would: here one certificate is all of it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    folder.mkdir()
+    (folder / "tls.crt").write_bytes(certificate)
+    (folder / "ca.crt").write_bytes(certificate)
+    (folder / "tls.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+
+
+def _write_kubeconfig(path: Path, installation: Installation, api: client.ApiClient) -> None:
+    """Write a kubeconfig that is the webhook's ServiceAccount, and nobody else."""
+    body: Any = {"spec": {"expirationSeconds": 3600}}
+    token: Any = client.CoreV1Api(api).create_namespaced_service_account_token(
+        NAME, installation.namespace, body
+    )
+    admin = yaml.safe_load(installation.kubeconfig.read_text())
+    admin["users"] = [{"name": admin["users"][0]["name"], "user": {"token": token.status.token}}]
+    path.write_text(yaml.safe_dump(admin))
+
+
+def _point_to(api: client.ApiClient, url: str) -> None:
+    """Make the API server call this machine instead of the Service, on the same paths."""
+    admission = client.AdmissionregistrationV1Api(api)
+    present: Any = admission.read_mutating_webhook_configuration(NAME)
+    patch: Any = [
+        {
+            "op": "replace",
+            "path": f"/webhooks/{index}/clientConfig",
+            "value": {"url": url + webhook.client_config.service.path},
+        }
+        for index, webhook in enumerate(present.webhooks)
+    ]
+    admission.patch_mutating_webhook_configuration(NAME, patch)
+
+
+def _is_ready(url: str) -> bool:
+    """Return whether the webhook says that it is ready."""
+    try:
+        with urllib.request.urlopen(url) as answer:  # noqa: S310 - loopback
+            return bool(answer.status == 200)
+    except urllib.error.URLError:
+        return False
