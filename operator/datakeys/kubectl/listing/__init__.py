@@ -1,0 +1,1 @@
+"""``kubectl kms keys`` and ``kubectl kms requests``. Zone: names and states only."""

@@ -1,0 +1,1 @@
+"""``kubectl kms who-can``: who may use a KMS key, and by which object. Zone: rights only, no key, no data."""

@@ -1,0 +1,190 @@
+"""From the command line to the explanation: workloads, requests, output, exit status."""
+
+import json
+from typing import Any
+
+import pytest
+
+from datakeys.kubectl.answers import ClusterError, UserError
+from datakeys.kubectl.arguments import parse_arguments
+from datakeys.kubectl.cluster import Cluster
+from datakeys.kubectl.explain.command import run_explain
+from datakeys.kubectl.explain.workload_checks import build_selector, choose_pod, list_request_names
+from datakeys.kubectl.paths import APPS, CORE, DATAKEYS, build_path
+from kubectl_objects import (
+    NAMESPACE,
+    FakeKubectl,
+    build_console,
+    build_injected_pod,
+    build_key,
+    build_request,
+    build_secret_line,
+)
+
+
+def run(kubectl: FakeKubectl, *words: str, terminal: bool = False) -> tuple[int, str]:
+    """Explain something in the namespace; give status and output."""
+    arguments = parse_arguments(["explain", *words, "-n", NAMESPACE])
+    console, out = build_console(terminal=terminal)
+    return run_explain(arguments, kubectl.cluster(), console), out.getvalue()
+
+
+def answer_well(kubectl: FakeKubectl) -> None:
+    """Answer as a cluster in which request, key and Secret are fine."""
+    kubectl.answer_list(build_path(DATAKEYS, "kmskeys", NAMESPACE), build_key())
+    kubectl.answer_list(build_path(DATAKEYS, "kmsaliases", NAMESPACE))
+    kubectl.answer(build_path(DATAKEYS, "datakeyrequests", NAMESPACE, "orders"), build_request())
+    kubectl.answer("secrets", build_secret_line("orders", "orders"))
+    trust = build_path(CORE, "configmaps", NAMESPACE, "datakeys-trust-bundle")
+    kubectl.answer(trust, {"data": {"ca.crt": "x"}})
+
+
+def build_deployment(**changes: Any) -> dict[str, Any]:
+    """Return a Deployment as the webhook stamps it."""
+    return {
+        "kind": "Deployment",
+        "metadata": {"name": "orders", "annotations": {"datakeys.dev/key": "main"}},
+        "spec": {
+            "selector": {"matchLabels": {"app": "orders"}},
+            "template": {
+                "metadata": {
+                    "labels": {"datakeys.dev/inject": "true"},
+                    "annotations": {
+                        "datakeys.dev/key": "main",
+                        "datakeys.dev/workload": "Deployment/orders",
+                    },
+                },
+                "spec": {"containers": [{"name": "app"}]},
+            },
+            **changes,
+        },
+    }
+
+
+def test_explanation_of_a_pod_for_people_and_machines(kubectl: FakeKubectl) -> None:
+    """Both say the same; the status is 0."""
+    answer_well(kubectl)
+    pod = build_injected_pod(status={"started": True, "state": {"running": {}}})
+    kubectl.answer(build_path(CORE, "pods", NAMESPACE, "orders-1"), pod)
+    status, text = run(kubectl, "pod", "orders-1")
+    assert status == 0
+    assert text.splitlines()[0] == "Pod/orders-1 in namespace shop"
+    assert text.splitlines()[-1] == "The pod has what it asked for."
+    status, text = run(kubectl, "pod/orders-1", "-o", "json")
+    document = json.loads(text)
+    assert (status, document["kind"], document["verdict"]) == (0, "Explanation", "pass")
+    assert all(set(check) == {"check", "verdict", "detail", "next"} for check in document["checks"])
+
+
+def test_failure_sets_the_status_and_shows_the_next_step(kubectl: FakeKubectl) -> None:
+    """Scripts look at the status, people at the arrow."""
+    answer_well(kubectl)
+    kubectl.answer("secrets", "")
+    kubectl.answer(build_path(CORE, "pods", NAMESPACE, "orders-1"), build_injected_pod())
+    status, text = run(kubectl, "po", "orders-1")
+    assert status == 1
+    assert "✗ there is no Secret orders\n      → " in text
+
+
+def test_deployment_is_explained_by_its_worst_pod(kubectl: FakeKubectl) -> None:
+    """One that isn't ready, if there is one."""
+    answer_well(kubectl)
+    kubectl.answer(build_path(APPS, "deployments", NAMESPACE, "orders"), build_deployment())
+    good = build_injected_pod(status={"started": True, "state": {"running": {}}})
+    good["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    bad = build_injected_pod(status={"state": {"waiting": {"reason": "ErrImagePull"}}})
+    bad["metadata"] |= {"name": "orders-2", "creationTimestamp": "2020-01-01T00:00:00Z"}
+    kubectl.answer_list(build_path(CORE, "pods", NAMESPACE, labelSelector="app=orders"), good, bad)
+    status, text = run(kubectl, "deploy", "orders")
+    assert status == 1
+    assert "about its pod orders-2" in text
+    assert "ErrImagePull" in text
+
+
+def test_deployment_whose_pods_are_refused_tells_the_refusal(kubectl: FakeKubectl) -> None:
+    """There is no pod to look at, and the webhook's words are in the Deployment's status."""
+    answer_well(kubectl)
+    deployment = build_deployment()
+    refusal = 'admission webhook "inject.datakeys.dev" denied the request: spec.os.name: Linux only'
+    condition = {"type": "ReplicaFailure", "status": "True", "message": refusal}
+    deployment["status"] = {"conditions": [condition]}
+    kubectl.answer(build_path(APPS, "deployments", NAMESPACE, "orders"), deployment)
+    kubectl.answer_list(build_path(CORE, "pods", NAMESPACE, labelSelector="app=orders"))
+    kubectl.answer(
+        build_path(DATAKEYS, "datakeyrequests", NAMESPACE, "orders.deployment"),
+        build_request("orders.deployment", ready=False),
+    )
+    status, text = run(kubectl, "deployment/orders")
+    assert status == 1
+    assert refusal in text
+    assert "DataKeyRequest orders.deployment" in text
+
+
+def test_deployment_that_the_webhook_hasn_t_seen(kubectl: FakeKubectl) -> None:
+    """It was annotated before the operator was installed."""
+    answer_well(kubectl)
+    deployment = build_deployment()
+    deployment["spec"]["template"]["metadata"] = {}
+    kubectl.answer(build_path(APPS, "deployments", NAMESPACE, "orders"), deployment)
+    status, text = run(kubectl, "deployment", "orders")
+    assert status == 1
+    assert "apply the workload again" in text
+
+
+def test_request_is_explained_without_a_pod(kubectl: FakeKubectl) -> None:
+    """Who may decrypt isn't asked there."""
+    answer_well(kubectl)
+    status, text = run(kubectl, "request", "orders", "-o", "json")
+    assert status == 0
+    checks = [check["check"] for check in json.loads(text)["checks"]]
+    assert checks == ["request", "key", "secret", "trust-bundle"]
+
+
+def test_object_that_doesn_t_exist_is_an_error(kubectl: FakeKubectl) -> None:
+    """No explanation of nothing."""
+    for words in (("pod", "none"), ("request", "none"), ("deployment", "none")):
+        with pytest.raises(ClusterError):
+            run(kubectl, *words)
+
+
+@pytest.mark.parametrize("words", [("pod",), ("pod/a", "b"), ("node", "a"), ("node/a",)])
+def test_target_must_be_one_that_can_be_explained(words: tuple[str, ...]) -> None:
+    """The text says what can be."""
+    arguments = parse_arguments(["explain", *words])
+    with pytest.raises(UserError, match="explain"):
+        run_explain(arguments, Cluster("unused"), build_console()[0])
+
+
+def test_marks_are_letters_where_there_are_no_others(kubectl: FakeKubectl) -> None:
+    """A log file in ASCII stays readable."""
+    answer_well(kubectl)
+    arguments = parse_arguments(["explain", "request", "orders", "-n", NAMESPACE])
+    console, out = build_console()
+    plain = type(console)(console.out, unicode=False)
+    run_explain(arguments, kubectl.cluster(), plain)
+    assert "  ok DataKeyRequest orders has its data key" in out.getvalue()
+
+
+def test_every_ordinal_of_a_stateful_set_has_its_request() -> None:
+    """With scope pod."""
+    annotations = {"datakeys.dev/key": "main", "datakeys.dev/scope": "pod", "datakeys.dev/requests": "extra"}
+    body = {"metadata": {"name": "db", "annotations": annotations}, "spec": {"replicas": 2, "template": {}}}
+    assert list_request_names("StatefulSet", body) == ["db-0.statefulset", "db-1.statefulset", "extra"]
+
+
+def test_selectors_become_queries() -> None:
+    """All four operators; a CronJob has none."""
+    expressions = [
+        {"key": "a", "operator": "In", "values": ["1", "2"]},
+        {"key": "b", "operator": "NotIn", "values": ["3"]},
+        {"key": "c", "operator": "Exists"},
+        {"key": "d", "operator": "DoesNotExist"},
+    ]
+    selector = {"matchLabels": {"x": "y"}, "matchExpressions": expressions}
+    assert build_selector({"spec": {"selector": selector}}) == "x=y,a in (1,2),b notin (3),c,!d"
+    assert build_selector({"spec": {}}) is None
+
+
+def test_without_pods_there_is_none_to_choose() -> None:
+    """And that is no error."""
+    assert choose_pod([]) is None
