@@ -10,7 +10,7 @@ import copy
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from datakeys.contract.errors import DryRunOperationError, KmsError
 from datakeys.controller.decisions.keys import parse_key_facts
 from datakeys.controller.decisions.request_view import ObjectKey, parse_request
 from datakeys.controller.handlers.handle_data_key_request import RequestReconciler
+from datakeys.controller.handlers.re_encrypt_data_keys import DataKeyReEncrypter
 from datakeys.controller.handlers.request_failures import FailureReporter
 from datakeys.controller.handlers.request_status import StatusWriter
 from datakeys.controller.key_memory import KeyMemory
@@ -31,6 +32,7 @@ from datakeys.controller.kube.errors import (
 )
 from datakeys.controller.kube.namespace_access import NamespaceAccess
 from datakeys.controller.kube.secret_memory import SecretMemory
+from datakeys.controller.re_encryption_turns import Turns
 from datakeys.controller.request_memory import RequestMemory
 from datakeys.controller.wakeups import Wakeups
 from datakeys.controller.work_queue import WorkQueue
@@ -161,7 +163,7 @@ class FakeApi:
         items = [
             _project(body, metadata_only=metadata_only)
             for (plural, where, _), body in self.cluster.objects.items()
-            if plural == resource.plural and where == namespace and _selected(body, selectors)
+            if plural == resource.plural and namespace in (None, where) and _selected(body, selectors)
         ]
         return {"metadata": {"resourceVersion": str(self.cluster.version)}, "items": items}
 
@@ -225,6 +227,18 @@ class FakeApi:
         await self.cluster.remove(resource, name)
         await self._leave(f"delete {resource.plural}")
 
+    async def patch(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
+        """Merge metadata; another resourceVersion is refused."""
+        await self._enter(f"patch {resource.plural}")
+        current = self.cluster.objects.get((resource.plural, namespace, name))
+        if current is None:
+            raise MissingError(404, "NotFound", name)
+        if body["metadata"]["resourceVersion"] != current["metadata"]["resourceVersion"]:
+            raise ConflictError(409, "Conflict", name)
+        self.cluster.writes.append(Write("patch", resource.plural, name))
+        metadata = {**current["metadata"], **body["metadata"]}
+        return await self.cluster.change(resource, namespace, {**current, "metadata": metadata})
+
     async def patch_status(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
         """Merge a status; unknown versions and a ciphertext that vanishes are refused."""
         await self._enter(f"patch {resource.plural}")
@@ -278,8 +292,9 @@ def _project(body: Json, *, metadata_only: bool) -> Json:
 
 
 def _selected(body: Json, selectors: Mapping[str, str]) -> bool:
-    label = selectors.get("labelSelector")
-    return label is None or label in (body["metadata"].get("labels") or {})
+    label, equals, value = selectors.get("labelSelector", "").partition("=")
+    labels = body["metadata"].get("labels") or {}
+    return not label or (labels.get(label) == value if equals else label in labels)
 
 
 @dataclass
@@ -289,6 +304,8 @@ class FakeKeyService:
     error: KmsError | None = None
     made: list[bytes] = field(default_factory=list)
     calls: int = 0
+    re_encryptions: int = 0
+    material: str = MATERIAL
     honours_dry_run: bool = True
     pause: Callable[[], Awaitable[None]] | None = None
 
@@ -308,7 +325,17 @@ class FakeKeyService:
             raise DryRunOperationError
         blob = f"{len(self.made)}:{json.dumps(dict(context), sort_keys=True)}".encode()
         self.made.append(blob)
-        return EncryptedDataKey(blob, KEY_ARN, MATERIAL, context)
+        return EncryptedDataKey(blob, KEY_ARN, self.material, context)
+
+    async def re_encrypt(self, account: str, encrypted: EncryptedDataKey) -> EncryptedDataKey:  # noqa: ARG002
+        """Return a ciphertext that tells which one it was made of."""
+        self.re_encryptions += 1
+        if self.pause is not None:
+            await self.pause()
+        if self.error is not None:
+            raise self.error
+        blob = f"{self.re_encryptions}>".encode() + encrypted.ciphertext_blob
+        return replace(encrypted, ciphertext_blob=blob, key_material_id=self.material)
 
 
 @dataclass
@@ -328,7 +355,7 @@ class SimulatedController:
     def __init__(self, api: FakeApi, keyservice: FakeKeyService) -> None:
         self.api = api
         self.recorder = FakeRecorder()
-        self.requests, self.keys = RequestMemory(), KeyMemory()
+        self.requests, self.keys, self.turns = RequestMemory(), KeyMemory(), Turns()
         untyped: Any = api
         self.secrets = SecretMemory(untyped)
         self.access = NamespaceAccess(untyped, service_account="datakeys-controller", system_namespace=SYSTEM)
@@ -344,6 +371,8 @@ class SimulatedController:
             keyservice=service,
             statuses=statuses,
             failures=FailureReporter(self.requests, statuses, fraction=lambda: 0.0),
+            re_encrypter=DataKeyReEncrypter(service, statuses),
+            turns=self.turns,
         )
         self.queue = WorkQueue(self.reconciler.reconcile, workers=1)
         self.wakeups = Wakeups(self.requests, self.queue, self.secrets, self.access)

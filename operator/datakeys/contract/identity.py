@@ -53,6 +53,8 @@ ANNOTATION_FILE_OWNER: Final = "datakeys.dev/file-owner"
 ANNOTATION_INJECTED: Final = "datakeys.dev/injected"
 #: On Secrets that hold an encrypted data key: the request's name.
 LABEL_REQUEST: Final = "datakeys.dev/request"
+#: On DataKeyRequests that are made for a workload: "orders.deployment", also on those of single ordinals.
+LABEL_WORKLOAD: Final = "datakeys.dev/workload"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "datakeys-controller"
 

@@ -17,9 +17,11 @@ from datakeys.controller.decisions.request_view import ObjectKey, parse_request
 from datakeys.controller.handlers.handle_kms_alias import KmsAliasHandler
 from datakeys.controller.handlers.handle_kms_grant import KmsGrantHandler
 from datakeys.controller.handlers.handle_kms_key import KmsKeyHandler
+from datakeys.controller.handlers.re_encrypt_requests import ReEncryptionWakeups
 from datakeys.controller.key_memory import KeyMemory
 from datakeys.controller.kube.connection import ClusterConnection
 from datakeys.controller.wakeups import Wakeups
+from datakeys.controller.workloads import Workloads
 
 REQUESTS: Final = "datakeyrequests"
 KEYS: Final = "kmskeys"
@@ -53,9 +55,11 @@ class Handlers:
 
     keys: KeyMemory
     wakeups: Wakeups
+    re_encryptions: ReEncryptionWakeups
     kms_key: KmsKeyHandler
     kms_alias: KmsAliasHandler
     kms_grant: KmsGrantHandler
+    workloads: Workloads
     end_watches: Callable[[], None]
 
 
@@ -118,24 +122,31 @@ def _register_requests(registry: kopf.OperatorRegistry, handlers: Handlers) -> N
         body: dict[str, Any] = dict(event["object"])
         if event["type"] == _DELETED:
             metadata = body["metadata"]
-            handlers.wakeups.on_request_gone(
-                ObjectKey(metadata["namespace"], metadata["name"]), metadata["uid"]
-            )
+            key = ObjectKey(metadata["namespace"], metadata["name"])
+            handlers.wakeups.on_request_gone(key, metadata["uid"])
+            handlers.workloads.on_request_gone(key)
         else:
-            handlers.wakeups.on_request(parse_request(body))
+            view = parse_request(body)
+            handlers.wakeups.on_request(view)
+            handlers.re_encryptions.on_request(view)
+            handlers.workloads.on_request(body)
 
 
 def _register_keys(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
     @kopf.index(GROUP, VERSION, KEYS, id="observe-key", registry=registry)
     async def observe_key(body: kopf.Body, **_: Any) -> None:  # noqa: ANN401
         facts = parse_key_facts(body)
-        handlers.wakeups.on_key(await handlers.keys.observe(facts), facts)
+        old = await handlers.keys.observe(facts)
+        handlers.wakeups.on_key(old, facts)
+        handlers.re_encryptions.on_key(old, facts)
 
     @kopf.on.event(GROUP, VERSION, KEYS, id="forget-key", registry=registry)
     async def forget_key(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
         metadata = event["object"]["metadata"]
         if event["type"] == _DELETED:
-            handlers.keys.forget(ObjectKey(metadata["namespace"], metadata["name"]))
+            key = ObjectKey(metadata["namespace"], metadata["name"])
+            handlers.keys.forget(key)
+            handlers.re_encryptions.forget(key)
 
     @kopf.on.resume(GROUP, VERSION, KEYS, id="apply-key", registry=registry)
     @kopf.on.create(GROUP, VERSION, KEYS, id="apply-key", registry=registry)

@@ -17,7 +17,10 @@ from datakeys.controller.handlers.handle_data_key_request import RequestReconcil
 from datakeys.controller.handlers.handle_kms_alias import KmsAliasHandler
 from datakeys.controller.handlers.handle_kms_grant import KmsGrantHandler
 from datakeys.controller.handlers.handle_kms_key import KmsKeyHandler
+from datakeys.controller.handlers.handle_workload import WorkloadReconciler
 from datakeys.controller.handlers.observe_kms_key import KmsKeyObserver
+from datakeys.controller.handlers.re_encrypt_data_keys import DataKeyReEncrypter
+from datakeys.controller.handlers.re_encrypt_requests import ReEncrypter, ReEncryptionWakeups
 from datakeys.controller.handlers.request_failures import FailureReporter
 from datakeys.controller.handlers.request_status import StatusWriter
 from datakeys.controller.health import Health, start_health_server
@@ -35,15 +38,22 @@ from datakeys.controller.kube.namespace_access import NamespaceAccess
 from datakeys.controller.kube.pod_watch import PodWatch
 from datakeys.controller.kube.secret_memory import SecretMemory
 from datakeys.controller.leadership import lead
+from datakeys.controller.re_encryption_turns import Turns
 from datakeys.controller.request_memory import RequestMemory
 from datakeys.controller.settings import Settings
 from datakeys.controller.wakeups import Wakeups
 from datakeys.controller.work_queue import WorkQueue
+from datakeys.controller.workload_memory import WorkloadMemory
+from datakeys.controller.workloads import Workloads
 
 _LOG = logging.getLogger(__name__)
 _MAX_PAUSE_SECONDS: Final = 5.0
 #: KmsKeys that are looked at at the same time.
 _KEY_WORKERS: Final = 4
+#: KmsKeys whose data keys are re-encrypted at the same time.
+_CAMPAIGN_WORKERS: Final = 4
+#: Annotated workloads whose requests are made at the same time.
+_WORKLOAD_WORKERS: Final = 8
 
 
 def main() -> None:
@@ -122,7 +132,7 @@ async def _act(
         system_namespace=settings.system_namespace,
     )
     secrets = SecretMemory(api)
-    statuses = StatusWriter(api, requests, recorder)
+    statuses, turns = StatusWriter(api, requests, recorder), Turns()
     reconciler = RequestReconciler(
         requests=requests,
         keys=keys,
@@ -131,19 +141,27 @@ async def _act(
         keyservice=keyservice,
         statuses=statuses,
         failures=FailureReporter(requests, statuses),
+        re_encrypter=DataKeyReEncrypter(keyservice, statuses),
+        turns=turns,
     )
     queue = WorkQueue(reconciler.reconcile, workers=settings.concurrency)
     wakeups = Wakeups(requests, queue, secrets, access)
     secrets.subscribe(wakeups.on_secret)
     observer = KmsKeyObserver(api, keyservice, recorder, keys, access.ensure)
     looks = WorkQueue(observer.look, workers=_KEY_WORKERS, length=metrics.KEY_QUEUE_LENGTH)
-    key_watch = KeyWatch(keyservice, observer, looks, wakeups, keys, settings.cluster_name)
+    campaigns = ReEncrypter(api, recorder, requests, keys, turns, wakeups.on_request, queue.add)
+    slices = WorkQueue(campaigns.look, workers=_CAMPAIGN_WORKERS, length=metrics.CAMPAIGN_QUEUE_LENGTH)
+    re_encryptions = ReEncryptionWakeups(campaigns, slices.add)
+    key_watch = KeyWatch(keyservice, observer, looks, wakeups, re_encryptions, keys, settings.cluster_name)
+    workloads = _build_workloads(api, recorder)
     handlers = Handlers(
         keys=keys,
         wakeups=wakeups,
+        re_encryptions=re_encryptions,
         kms_key=KmsKeyHandler(keyservice, recorder, key_watch.look_soon, api),
         kms_alias=KmsAliasHandler(keyservice, recorder, keys, settings.cluster_name),
         kms_grant=KmsGrantHandler(keyservice, recorder, keys, settings.cluster_name),
+        workloads=workloads,
         end_watches=secrets.close,
     )
     trust_bundle = ListWatch(
@@ -154,6 +172,7 @@ async def _act(
         {"fieldSelector": f"metadata.name={TRUST_BUNDLE_CONFIG_MAP}"},
     )
     pods = PodWatch(api)
+    pods.subscribe(workloads)
     injection = InjectionCheck.from_settings(settings, api, recorder)
     pods.subscribe(injection)
     unstamped = UnstampedSearch(api, recorder, settings.excluded_namespaces)
@@ -162,10 +181,12 @@ async def _act(
         for name, work in (
             ("workers", queue.run()),
             ("key workers", looks.run()),
+            ("re-encryption", slices.run()),
             ("key watch", key_watch.run()),
             ("events", recorder.run()),
             ("trust bundle", trust_bundle.run()),
             ("pods", pods.run()),
+            ("workloads", workloads.run(api)),
             ("injection check", injection.run()),
             ("unstamped workloads", unstamped.run()),
         )
@@ -179,3 +200,10 @@ async def _act(
         for task in (operator, *background):
             task.cancel()
         await asyncio.gather(operator, *background, return_exceptions=True)
+
+
+def _build_workloads(api: KubeApi, recorder: EventRecorder) -> Workloads:
+    memory = WorkloadMemory()
+    reconciler = WorkloadReconciler(api, memory, recorder)
+    queue = WorkQueue(reconciler.reconcile, workers=_WORKLOAD_WORKERS, length=metrics.WORKLOAD_QUEUE_LENGTH)
+    return Workloads(memory, queue, recorder)

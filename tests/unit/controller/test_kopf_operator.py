@@ -6,6 +6,7 @@ from typing import Any
 import kopf
 import pytest
 
+from annotated_workloads import build_workload
 from controller_fakes import (
     KEY_ARN,
     NAMESPACE,
@@ -17,6 +18,7 @@ from controller_fakes import (
     build_request_body,
 )
 from datakeys.controller.decisions.request_view import ObjectKey
+from datakeys.controller.decisions.workload_view import parse_workload
 from datakeys.controller.kopf_operator import (
     ALIASES,
     GRANTS,
@@ -28,6 +30,9 @@ from datakeys.controller.kopf_operator import (
     build_settings,
 )
 from datakeys.controller.kube.connection import ClusterConnection
+from datakeys.controller.work_queue import WorkQueue
+from datakeys.controller.workload_memory import WorkloadMemory
+from datakeys.controller.workloads import Workloads
 
 ORDERS = ObjectKey(NAMESPACE, "orders")
 
@@ -47,6 +52,13 @@ class Recording:
         return method
 
 
+def stored_workload() -> dict[str, Any]:
+    """Return an annotated Deployment as the API server gives it."""
+    body = build_workload("Deployment")
+    body["metadata"] |= {"namespace": NAMESPACE, "uid": "w1"}
+    return body
+
+
 @pytest.fixture
 def controller() -> SimulatedController:
     """Return a controller without a cluster."""
@@ -60,7 +72,16 @@ def recording() -> Recording:
 
 
 @pytest.fixture
-def registry(controller: SimulatedController, recording: Recording) -> kopf.OperatorRegistry:
+def workloads(controller: SimulatedController) -> Workloads:
+    """Return the part of the controller that cares for workloads."""
+    recorder: Any = controller.recorder
+    return Workloads(WorkloadMemory(), WorkQueue(controller.reconciler.reconcile, workers=1), recorder)
+
+
+@pytest.fixture
+def registry(
+    controller: SimulatedController, recording: Recording, workloads: Workloads
+) -> kopf.OperatorRegistry:
     """Return the registry of an operator."""
     stand_in: Any = recording
     handlers = Handlers(
@@ -69,6 +90,7 @@ def registry(controller: SimulatedController, recording: Recording) -> kopf.Oper
         kms_key=stand_in,
         kms_alias=stand_in,
         kms_grant=stand_in,
+        workloads=workloads,
         end_watches=controller.secrets.close,
     )
     connection = ClusterConnection(kopf.ConnectionInfo(server="https://api", token="t"))
@@ -129,6 +151,26 @@ async def test_events_of_requests_reach_the_queue(
     assert controller.queue.waiting_keys() == (ORDERS,)
     await send(observe, "DELETED", body)
     assert controller.requests.get(ORDERS) is None
+
+
+async def test_events_of_requests_reach_the_workload_that_asks(
+    registry: kopf.OperatorRegistry, workloads: Workloads
+) -> None:
+    """A request that appears or goes makes its workload be looked at again; others don't."""
+    observe = find(registry, "_watching", "observe-request")
+    key = ObjectKey(NAMESPACE, "Deployment/orders")
+    view = parse_workload("Deployment", stored_workload())
+    assert view is not None
+    workloads.memory.observe(key, view)
+    workloads.memory.ask_for(key, ["orders.deployment"])
+    for name, expected in (("other", ()), ("orders.deployment", (key,))):
+        for change in ("ADDED", "DELETED"):
+            body = build_request_body(name)
+            body["metadata"] |= {"uid": "u1", "resourceVersion": "7"}
+            await send(observe, change, body)
+            assert workloads.queue.waiting_keys() == expected
+            workloads.queue._waiting.clear()
+            workloads.queue._queued.clear()
 
 
 async def test_keys_are_remembered_and_forgotten(

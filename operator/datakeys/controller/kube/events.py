@@ -38,11 +38,20 @@ class EventReason(StrEnum):
     DELETED = "Deleted"
     ISSUED = "Issued"
     RESTORED = "Restored"
+    RE_ENCRYPTION_STARTED = "ReEncryptionStarted"
+    RE_ENCRYPTION_COMPLETE = "ReEncryptionComplete"
+    RE_ENCRYPTION_FAILED = "ReEncryptionFailed"
     CONFLICT = "Conflict"
     FAILED = "Failed"
     NOT_INJECTED = "NotInjected"
     NOT_STAMPED = "NotStamped"
     EVICTION_STOPPED = "EvictionStopped"
+    REQUEST_CREATED = "RequestCreated"
+    REQUEST_CONFLICT = "RequestConflict"
+    REQUEST_DIFFERS = "RequestDiffers"
+    REQUEST_LEAVING = "RequestLeaving"
+    ANNOTATION_REFUSED = "AnnotationRefused"
+    RETAINED = "Retained"
 
 
 #: Reasons that ask for somebody's attention.
@@ -50,10 +59,14 @@ _WARNINGS: Final = frozenset(
     {
         EventReason.CONFLICT,
         EventReason.FAILED,
+        EventReason.RE_ENCRYPTION_FAILED,
         EventReason.DELETION_ABANDONED,
         EventReason.NOT_INJECTED,
         EventReason.NOT_STAMPED,
         EventReason.EVICTION_STOPPED,
+        EventReason.REQUEST_CONFLICT,
+        EventReason.REQUEST_DIFFERS,
+        EventReason.ANNOTATION_REFUSED,
     }
 )
 
