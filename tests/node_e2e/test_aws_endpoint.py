@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from deployment import Cluster, wait_until
-from workloads import Manifest, apply, build_key, build_pod, build_service_account, sidecar_log
+from workloads import (
+    Manifest,
+    apply,
+    build_bindings,
+    build_key,
+    build_pod,
+    build_service_account,
+    sidecar_log,
+)
 
 #: Encrypts and decrypts with boto3; prints what came of it as one JSON object.
 SCRIPT = """
@@ -49,20 +57,6 @@ def run_pod(cluster: Cluster, pod: Manifest) -> dict[str, Any]:
     return dict(json.loads(log.splitlines()[-1]))
 
 
-def bind(namespace: str, account: str, *roles: str) -> list[Manifest]:
-    """Return RoleBindings of a ServiceAccount to the chart's ClusterRoles."""
-    return [
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": f"{account}-{role}", "namespace": namespace},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
-        }
-        for role in roles
-    ]
-
-
 def key_arn(cluster: Cluster, namespace: str, key: str) -> str:
     return str(cluster.get("kmskey", key, "-n", namespace)["status"]["arn"])
 
@@ -70,7 +64,7 @@ def key_arn(cluster: Cluster, namespace: str, key: str) -> str:
 def test_rbac_lets_a_pod_use_the_keys_of_its_namespace(cluster: Cluster, namespace: str, key: str) -> None:
     """Rights come from ordinary RoleBindings; a wrong context is AWS's error, in AWS's SDK."""
     arn = key_arn(cluster, namespace, key)
-    roles = bind(namespace, "worker", "datakeys-encrypter", "datakeys-decrypter")
+    roles = build_bindings(namespace, "worker", "datakeys-encrypter", "datakeys-decrypter")
     apply(cluster, build_service_account(namespace, "worker"), *roles)
     found = run_pod(cluster, build_sdk_pod(namespace, "worker", arn))
     assert found == {"same": True, "key": arn, "error": "InvalidCiphertextException"}
@@ -115,7 +109,7 @@ def test_key_policy_opens_a_key_to_another_namespace(cluster: Cluster, namespace
     apply(cluster, build_key(owner, "shared"))
     cluster.wait("kmskey/shared", "condition=Ready", owner)
     arn = key_arn(cluster, owner, "shared")
-    roles = bind(namespace, "guest", "datakeys-encrypter", "datakeys-decrypter")
+    roles = build_bindings(namespace, "guest", "datakeys-encrypter", "datakeys-decrypter")
     apply(cluster, build_service_account(namespace, "guest"), *roles)
     assert run_pod(cluster, build_sdk_pod(namespace, "guest", arn)) == {"error": "AccessDeniedException"}
     cluster.kubectl("delete", "pod", "sdk-guest", "-n", namespace, "--wait=true")

@@ -16,9 +16,9 @@ def apply(cluster: Cluster, *manifests: Manifest) -> None:
     cluster.kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, manifests)))
 
 
-def build_namespace(name: str) -> Manifest:
-    """Return a namespace in which Pod Security ``restricted`` is enforced."""
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+def build_namespace(name: str, level: str = "restricted") -> Manifest:
+    """Return a namespace in which a Pod Security level is enforced."""
+    labels = {"pod-security.kubernetes.io/enforce": level}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
@@ -39,6 +39,26 @@ def build_request(
         body.setdefault("keySpec", "AES_256")
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": GROUP, "kind": "DataKeyRequest", "metadata": metadata, "spec": body}
+
+
+def build_alias(namespace: str, name: str, key: str) -> Manifest:
+    """Return a KmsAlias: ``alias/<name>``."""
+    metadata, spec = {"name": name, "namespace": namespace}, {"targetKeyRef": {"name": key}}
+    return {"apiVersion": GROUP, "kind": "KmsAlias", "metadata": metadata, "spec": spec}
+
+
+def build_bindings(namespace: str, account: str, *roles: str) -> list[Manifest]:
+    """Return RoleBindings of a ServiceAccount to the chart's ClusterRoles."""
+    return [
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": f"{account}-{role}", "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+        }
+        for role in roles
+    ]
 
 
 def build_service_account(namespace: str, name: str) -> Manifest:
