@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from datakeys.webhook.patches import SidecarSettings
+from datakeys.webhook.patches import SidecarKind, SidecarSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Settings:
     health_listen: Address
     #: DATAKEYS_TLS_DIRECTORY: the mounted Secret ``datakeys-webhook-tls``.
     tls_directory: Path
-    #: DATAKEYS_SIDECAR_IMAGE, DATAKEYS_SIDECAR_IMAGE_PULL_POLICY, DATAKEYS_KEYSERVICE_URL and
-    #: DATAKEYS_CLUSTER_NAME: what is injected.
+    #: DATAKEYS_SIDECAR_IMAGE, DATAKEYS_SIDECAR_IMAGE_PULL_POLICY, DATAKEYS_SIDECAR_KIND,
+    #: DATAKEYS_KEYSERVICE_URL and DATAKEYS_CLUSTER_NAME: what is injected.
     sidecar: SidecarSettings
     #: DATAKEYS_LOG_LEVEL: no level prints a body.
     log_level: str
@@ -56,6 +56,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         image_pull_policy=environment.get("DATAKEYS_SIDECAR_IMAGE_PULL_POLICY") or "IfNotPresent",
         keyservice_url=_require(environment, "DATAKEYS_KEYSERVICE_URL"),
         region=_require(environment, "DATAKEYS_CLUSTER_NAME"),
+        kind=_read_kind(environment),
     )
     if sidecar.image_pull_policy not in ("Always", "IfNotPresent", "Never"):
         raise ValueError("DATAKEYS_SIDECAR_IMAGE_PULL_POLICY must be Always, IfNotPresent or Never")
@@ -73,6 +74,13 @@ def _require(environment: Mapping[str, str], name: str) -> str:
     if not value:
         raise ValueError(f"{name} must be set")
     return value
+
+
+def _read_kind(environment: Mapping[str, str]) -> SidecarKind:
+    try:
+        return SidecarKind(environment.get("DATAKEYS_SIDECAR_KIND") or SidecarKind.NATIVE)
+    except ValueError:
+        raise ValueError(f"DATAKEYS_SIDECAR_KIND must be {' or '.join(SidecarKind)}") from None
 
 
 def _read_address(environment: Mapping[str, str], name: str, default: str) -> Address:

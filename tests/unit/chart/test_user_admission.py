@@ -99,12 +99,13 @@ def test_policies_ask_in_the_namespace_of_the_object(manifests: list[Manifest], 
 
 
 def test_switch_removes_policies_and_bindings_of_users_only() -> None:
-    """Without checkCreators the policies that limit the controller stay."""
+    """Without checkCreators the policies that limit the controller and debuggers stay."""
     kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
     left = list(of_kind(render({"admission.checkCreators": False}), *kinds))
     assert {item["metadata"]["name"] for item in left} == {
         "datakeys-controller-rolebindings",
         "datakeys-controller-secrets",
+        "datakeys-ephemeral-containers",
     }
 
 

@@ -124,10 +124,11 @@ def test_budgets_and_policies_can_be_left_out(value: str, kind: str) -> None:
 def test_excluded_namespaces_reach_webhook_and_policy() -> None:
     """A namespace without data keys is out of reach for injection and for the controller's binding alike."""
     manifests = render({"excludedNamespaces": ["monitoring"]})
-    (webhook,) = find(manifests, "MutatingWebhookConfiguration", "datakeys-webhook")["webhooks"]
-    (expression,) = webhook["namespaceSelector"]["matchExpressions"]
+    webhooks = find(manifests, "MutatingWebhookConfiguration", "datakeys-webhook")["webhooks"]
     policy = find(manifests, "ValidatingAdmissionPolicy", "datakeys-controller-rolebindings")
-    assert set(expression["values"]) == {SYSTEM_NAMESPACE, "kube-system", "monitoring"}
+    for webhook in webhooks:
+        (expression,) = webhook["namespaceSelector"]["matchExpressions"]
+        assert set(expression["values"]) == {SYSTEM_NAMESPACE, "kube-system", "monitoring"}
     assert "['datakey-system','kube-system','monitoring']" in policy["spec"]["validations"][0]["expression"]
 
 

@@ -40,6 +40,7 @@ SETTINGS = {
         "DATAKEYS_KEYSERVICE_URL",
         "DATAKEYS_SIDECAR_IMAGE",
         "DATAKEYS_SIDECAR_IMAGE_PULL_POLICY",
+        "DATAKEYS_SIDECAR_KIND",
     },
     "keyservice": COMMON
     | {

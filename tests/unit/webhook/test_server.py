@@ -16,6 +16,7 @@ import pytest
 from aiohttp import ClientSession
 
 from datakeys.webhook import server as server_module
+from datakeys.webhook.patches import SidecarKind
 from datakeys.webhook.request_lookup import KubernetesRequestLookup
 from datakeys.webhook.server import Webhook
 from datakeys.webhook.settings import Address, Settings, read_settings
@@ -170,6 +171,9 @@ def test_settings_are_read_once_with_defaults() -> None:
     assert settings.listen == Address("0.0.0.0", 8443)  # noqa: S104 - the documented default
     assert settings.health_listen == Address("0.0.0.0", 9443)  # noqa: S104
     assert settings.sidecar.image_pull_policy == "IfNotPresent"
+    assert settings.sidecar.kind is SidecarKind.NATIVE
+    ordinary = read_settings({**REQUIRED, "DATAKEYS_SIDECAR_KIND": "ordinary"}).sidecar.kind
+    assert ordinary is SidecarKind.ORDINARY
     assert settings.tls_directory == Path("/var/run/datakeys/tls")
     assert read_settings({**REQUIRED, "DATAKEYS_LISTEN": "[::]:1"}).listen == Address("::", 1)
 
@@ -181,6 +185,7 @@ def test_settings_are_read_once_with_defaults() -> None:
         ("DATAKEYS_KEYSERVICE_URL", ""),
         ("DATAKEYS_CLUSTER_NAME", ""),
         ("DATAKEYS_SIDECAR_IMAGE_PULL_POLICY", "Sometimes"),
+        ("DATAKEYS_SIDECAR_KIND", "auto"),
         ("DATAKEYS_LISTEN", "8443"),
         ("DATAKEYS_HEALTH_LISTEN", "host:https"),
     ],
