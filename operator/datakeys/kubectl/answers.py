@@ -10,9 +10,12 @@ from typing import Any, Final
 
 Json = dict[str, Any]
 
-#: The reasons of the API server and of kubectl that a command may go on after.
+#: Reasons of the API server's Status. Source: Kubernetes API conventions, "Response Status Kind".
 REASON_NOT_FOUND: Final = "NotFound"
 REASON_FORBIDDEN: Final = "Forbidden"
+REASON_UNAUTHORIZED: Final = "Unauthorized"
+#: A log that isn't there yet, of a container or a node that hasn't started.
+REASON_BAD_REQUEST: Final = "BadRequest"
 #: This module's own: no answer at all.
 REASON_UNREACHABLE: Final = "Unreachable"
 

@@ -17,6 +17,10 @@ from typing import Final, TypeVar
 
 from datakeys.contract.identity import GROUP, LABEL_REQUEST, VERSION
 from datakeys.kubectl.answers import (
+    REASON_BAD_REQUEST,
+    REASON_FORBIDDEN,
+    REASON_NOT_FOUND,
+    REASON_UNAUTHORIZED,
     REASON_UNREACHABLE,
     Answer,
     ClusterError,
@@ -36,6 +40,8 @@ _SERVER_ERROR: Final = re.compile(
     r"Error from server \((?P<reason>\w+)\): (?P<message>.*?)(?=\nError from|\Z)", re.DOTALL
 )
 _SECRET_COLUMNS: Final = 4
+#: Errors that answer the question "what is there?".
+_ANSWERS: Final = frozenset({REASON_BAD_REQUEST, REASON_FORBIDDEN, REASON_NOT_FOUND})
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -189,6 +195,8 @@ def build_cluster_error(stderr: str) -> ClusterError:
     found = _SERVER_ERROR.search(text)
     if found:
         return ClusterError(found["reason"], " ".join(found["message"].split()))
+    if f"({REASON_UNAUTHORIZED})" in text:
+        return ClusterError(REASON_UNAUTHORIZED, "the API server doesn't accept the credentials")
     last = text.splitlines()[-1] if text else "kubectl failed and doesn't say why"
     return ClusterError(REASON_UNREACHABLE, last.removeprefix("error: "))
 
@@ -209,6 +217,6 @@ def _or_gap(call: Callable[[], Value]) -> Value | Gap:
     try:
         return call()
     except ClusterError as error:
-        if error.reason == REASON_UNREACHABLE:
-            raise
-        return build_gap(error)
+        if error.reason in _ANSWERS:
+            return build_gap(error)
+        raise

@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from datakeys.kubectl.answers import REASON_FORBIDDEN, REASON_NOT_FOUND, ClusterError, UserError
+from datakeys.kubectl.answers import (
+    REASON_FORBIDDEN,
+    REASON_NOT_FOUND,
+    REASON_UNAUTHORIZED,
+    ClusterError,
+    UserError,
+)
 from datakeys.kubectl.arguments import PROGRAM, build_kubectl_flags, parse_arguments
 from datakeys.kubectl.cluster import Cluster
 from datakeys.kubectl.explain.command import run_explain
@@ -35,7 +41,7 @@ _COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
 _NEXT_STEPS: Final = {
     REASON_FORBIDDEN: "ask an administrator of the namespace for the role view, or try another --context",
     REASON_NOT_FOUND: "look at the name and at -n; `kubectl get crd` tells whether the operator is installed",
-    "Unauthorized": "log in again; `kubectl auth whoami` tells who you are",
+    REASON_UNAUTHORIZED: "log in again; `kubectl auth whoami` tells who you are",
     "Conflict": "try again",
 }
 _DEFAULT_STEP: Final = "see whether `kubectl get namespaces` works"

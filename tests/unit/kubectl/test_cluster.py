@@ -41,6 +41,14 @@ def test_unreachable_server_is_an_error(kubectl: FakeKubectl) -> None:
         assert caught.value.reason == "Unreachable"
 
 
+@pytest.mark.parametrize("reason", ["InternalError", "ServiceUnavailable", "Timeout", "TooManyRequests"])
+def test_failing_server_is_an_error(kubectl: FakeKubectl, reason: str) -> None:
+    """Nobody knows then what is there."""
+    kubectl.answer("/x", f"Error from server ({reason}): try later")
+    with pytest.raises(ClusterError, match="try later"):
+        kubectl.cluster().look("/x")
+
+
 def test_missing_kubectl_is_said(kubectl: FakeKubectl) -> None:
     """Without kubectl nothing works; the text says what to do."""
     assert kubectl.program

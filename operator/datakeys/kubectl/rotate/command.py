@@ -5,12 +5,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from datakeys.kubectl import paths
 from datakeys.kubectl.answers import Json, UserError, name_of, namespace_of
 from datakeys.kubectl.cluster import Cluster
 from datakeys.kubectl.key_lookup import fetch_key
+from datakeys.kubectl.key_names import status_of
 from datakeys.kubectl.output import Console
 from datakeys.kubectl.rotate.plan import (
     build_rotation_patch,
@@ -19,7 +21,7 @@ from datakeys.kubectl.rotate.plan import (
     is_re_encrypting,
 )
 from datakeys.kubectl.rotate.progress import Progress, describe
-from datakeys.kubectl.rotate.stages import Stage, Step, decide_stage
+from datakeys.kubectl.rotate.stages import Asked, Stage, Step, decide_stage
 
 #: The API server ends a watch by itself; the client looks again then.
 _WATCH_SECONDS: Final = 300
@@ -38,11 +40,9 @@ def run_rotate(arguments: argparse.Namespace, cluster: Cluster, console: Console
         raise UserError("--re-encrypt begins something new: give it without --pause, --resume and --status")
     key = fetch_key(cluster, arguments.key, arguments.namespace).key
     token = None if steering else build_rotation_token(datetime.now(UTC))
+    former = status_of(key).get("currentKeyMaterialId")
     key = _change(arguments, cluster, key, token)
-    generation = int(key["metadata"].get("generation") or 0)
-
-    def decide(seen: Json) -> Stage:
-        return decide_stage(seen, token=token, generation=generation)
+    decide = partial(decide_stage, asked=Asked(token, former, int(key["metadata"].get("generation") or 0)))
 
     quiet = arguments.output == "json"
     stage = (

@@ -58,24 +58,35 @@ class Stage:
         return {"step": self.step, "message": self.message, "reEncryption": counts}
 
 
-def decide_stage(key: Json, *, token: str | None, generation: int) -> Stage:
-    """Return how far a key is.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked of a key.
 
-    Args:
-        key: The KmsKey.
+    Attributes:
         token: The ``spec.rotateOnDemand`` that was asked for; None to look at what runs already.
+        former: Id of the key's material from before, or None.
         generation: The key's generation since which a failure counts.
     """
+
+    token: str | None = None
+    former: str | None = None
+    generation: int = 0
+
+
+def decide_stage(key: Json, asked: Asked) -> Stage:
+    """Return how far a key is."""
     status = status_of(key)
     rotation = status.get("onDemandRotation") or {}
-    if token is not None and rotation.get("request") != token:
-        return _find_failure(key, generation) or Stage(Step.ROTATING)
+    material = status.get("currentKeyMaterialId")
+    pending = rotation.get("request") != asked.token or material == (asked.former or "")
+    if asked.token is not None and pending:
+        return _find_failure(key, asked.generation) or Stage(Step.ROTATING)
     if not is_re_encrypting(key):
         return Stage(Step.DONE)
     campaign = status.get("reEncryption") or {}
-    if campaign.get("keyMaterialId") != status.get("currentKeyMaterialId"):
+    if campaign.get("keyMaterialId") != material:
         # What stands there is of the material before.
-        return _find_failure(key, generation) or Stage(Step.RE_ENCRYPTING)
+        return _find_failure(key, asked.generation) or Stage(Step.RE_ENCRYPTING)
     return Stage(
         _STEPS.get(str(campaign.get("phase")), Step.RE_ENCRYPTING),
         done=int(campaign.get("done") or 0),
