@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
+from datakeys.keyservice.pki.authority import Lifetimes
+
 PREFIX: Final = "DATAKEYS_"
 
 
@@ -51,6 +53,10 @@ class Settings:
     drain_grace_seconds: float
     #: Times the usual rate quotas of an account; 0: no quotas.
     rate_quota_factor: float
+    #: Of the CAs and the serving certificates.
+    lifetimes: Lifetimes
+    #: Whether the webhook's certificate is made here; False: by cert-manager.
+    webhook_certificate: bool
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -86,4 +92,25 @@ class Settings:
             drain_delay_seconds=seconds("DRAIN_DELAY_SECONDS", "3"),
             drain_grace_seconds=seconds("DRAIN_GRACE_SECONDS", "15"),
             rate_quota_factor=factor,
+            lifetimes=_read_lifetimes(environment),
+            webhook_certificate=_read_flag(environment, "WEBHOOK_CERTIFICATE", default=True),
         )
+
+
+def _read_lifetimes(environment: Mapping[str, str]) -> Lifetimes:
+    usual = Lifetimes()
+    defaults = {"CA_SECONDS": usual.ca, "LEAF_SECONDS": usual.leaf, "CA_OVERLAP_SECONDS": usual.overlap}
+    try:
+        ca, leaf, overlap = (
+            float(environment.get(PREFIX + name) or default) for name, default in defaults.items()
+        )
+        return Lifetimes(ca, leaf, overlap)
+    except ValueError as error:
+        raise ValueError(f"{', '.join(PREFIX + name for name in defaults)}: {error}") from None
+
+
+def _read_flag(environment: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = environment.get(PREFIX + name) or str(default)
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{PREFIX}{name} must be true or false")
+    return text.lower() == "true"

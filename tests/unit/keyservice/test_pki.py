@@ -15,13 +15,13 @@ from cryptography import x509
 from cluster_api_fake import FakeClusterApi
 from datakeys.contract.errors import DependencyTimeoutError
 from datakeys.keyservice.pki.authority import (
-    OVERLAP_SECONDS,
     SECONDS_PER_DAY,
     Leaf,
+    Lifetimes,
     build_generation,
     build_leaf,
-    choose_signer,
-    decide_generations,
+    choose_issuer,
+    find_issuer,
     is_leaf_fit,
 )
 from datakeys.keyservice.pki.certificates import Certificates, build_dns_names
@@ -31,6 +31,7 @@ from keyservice_rig import Clock
 
 NAMES = build_dns_names("datakeys-keyservice", "datakey-system")
 YEAR = 365 * SECONDS_PER_DAY
+LIFETIMES = Lifetimes()
 
 
 @pytest.fixture
@@ -38,11 +39,20 @@ def clock() -> Clock:
     return Clock(time.time())
 
 
+def build(api: FakeClusterApi, clock: Clock, monotonic: Clock | None = None) -> Certificates:
+    """Return one replica's certificates; without a clock of its own, time passes alike by both clocks."""
+    return Certificates(
+        ObjectsApi(api, "datakey-system"),
+        ObjectsApi(api, "datakey-system", CONFIG_MAPS),
+        clock,
+        monotonic or clock,
+        LIFETIMES,
+    )
+
+
 @pytest.fixture
 def certificates(api: FakeClusterApi, clock: Clock) -> Certificates:
-    return Certificates(
-        ObjectsApi(api, "datakey-system"), ObjectsApi(api, "datakey-system", CONFIG_MAPS), clock
-    )
+    return build(api, clock)
 
 
 def field(api: FakeClusterApi, secret: str, name: str) -> str:
@@ -104,7 +114,7 @@ def test_shape_of_the_certificates(certificates: Certificates, api: FakeClusterA
 def test_no_private_key_in_repr(certificates: Certificates) -> None:
     """Neither a leaf nor a CA shows its key."""
     served = certificates.ensure()
-    generation = build_generation(1, 1)
+    generation = build_generation(1, LIFETIMES)
     assert "PRIVATE" not in repr(served) + repr(generation) + repr(served.leaf)
 
 
@@ -136,18 +146,17 @@ def test_new_ca_is_published_a_week_before_it_signs(
         return x509.load_pem_x509_certificate(leaf.encode()).issuer
 
     assert issuer() == first.subject
-    clock.now += OVERLAP_SECONDS
+    clock.now += LIFETIMES.overlap
     assert issuer() == second.subject
-    clock.now += 4 * YEAR
-    assert certificates.ensure().bundle == bundle(api)
+    clock.now += 10 * YEAR
+    certificates.ensure()
     assert old.bundle not in bundle(api)
+    assert certificates.ensure().bundle == bundle(api)
 
 
 def test_two_replicas_agree(certificates: Certificates, api: FakeClusterApi, clock: Clock) -> None:
     """Whoever loses a race takes over what the winner wrote."""
-    rival = Certificates(
-        ObjectsApi(api, "datakey-system"), ObjectsApi(api, "datakey-system", CONFIG_MAPS), clock
-    )
+    rival = build(api, clock)
     served = []
 
     def race(method: str, _: str) -> None:
@@ -191,20 +200,16 @@ def test_spoilt_leaf_is_replaced(
 
 def test_foreign_leaf_does_not_fit(clock: Clock) -> None:
     """Another CA's leaf, other names, and no certificate at all don't fit."""
-    ours, theirs = build_generation(clock.now, clock.now), build_generation(clock.now, clock.now)
-    leaf = build_leaf(ours, NAMES, clock.now)
-    assert is_leaf_fit(leaf, ours, NAMES, clock.now)
-    assert not is_leaf_fit(leaf, theirs, NAMES, clock.now)
-    assert not is_leaf_fit(leaf, ours, NAMES[:1], clock.now)
-    assert not is_leaf_fit(Leaf("x", "x"), ours, NAMES, clock.now)
-
-
-def test_generations(clock: Clock) -> None:
-    """The only CA signs even if its time is in the future; all expired means a new start."""
-    future = build_generation(clock.now, clock.now + 100)
-    assert choose_signer([future], clock.now) is future
-    assert decide_generations([future], clock.now) is None
-    assert len(decide_generations([future], clock.now + 11 * YEAR) or []) == 1
+    ours, theirs = build_generation(clock.now, LIFETIMES), build_generation(clock.now, LIFETIMES)
+    leaf = build_leaf(ours, NAMES, clock.now, LIFETIMES)
+    assert is_leaf_fit(leaf, NAMES, clock.now)
+    assert find_issuer(leaf, [theirs, ours], clock.now) == ours
+    assert choose_issuer(leaf, NAMES, [ours], [], clock.now) is None
+    assert choose_issuer(leaf, NAMES, [theirs], [], clock.now) == theirs
+    assert not is_leaf_fit(leaf, NAMES[:1], clock.now)
+    assert not is_leaf_fit(Leaf("x", "x"), NAMES, clock.now)
+    other = build_leaf(ours, NAMES, clock.now, LIFETIMES)
+    assert not is_leaf_fit(Leaf(leaf.certificate_pem, other.key_pem), NAMES, clock.now)
 
 
 async def test_renewal_task(certificates: Certificates, clock: Clock, api: FakeClusterApi) -> None:
@@ -212,7 +217,7 @@ async def test_renewal_task(certificates: Certificates, clock: Clock, api: FakeC
     served = certificates.ensure()
     context = build_server_context(served.leaf)
     with ThreadPoolExecutor(1) as executor:
-        task = RenewalTask(certificates, context, served.leaf, executor)
+        task = RenewalTask(certificates, context, served, executor, 600)
         assert await task.renew()
         assert task.expires_at == served.leaf.expires_at
         api.reachable = False
@@ -227,11 +232,10 @@ async def test_renewal_task_runs_until_cancelled(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looks again and again."""
-    monkeypatch.setattr("datakeys.keyservice.pki.tls.CHECK_SECONDS", 0.001)
     served = certificates.ensure()
     rounds = asyncio.Event()
     with ThreadPoolExecutor(1) as executor:
-        task = RenewalTask(certificates, build_server_context(served.leaf), served.leaf, executor)
+        task = RenewalTask(certificates, build_server_context(served.leaf), served, executor, 0.001)
         count = 0
 
         async def renew() -> bool:

@@ -43,6 +43,11 @@ def test_missing(missing: str) -> None:
         ("TOKEN_CACHE_SECONDS", "x"),
         ("TOKEN_CACHE_SECONDS", "-1"),
         ("TOKEN_CACHE_SECONDS", "nan"),
+        ("LEAF_SECONDS", "x"),
+        ("LEAF_SECONDS", "400000000"),
+        ("CA_OVERLAP_SECONDS", "inf"),
+        ("CA_SECONDS", "nan"),
+        ("WEBHOOK_CERTIFICATE", "maybe"),
         ("LISTEN", "8443"),
         ("LISTEN", "a:b"),
     ],
@@ -51,6 +56,22 @@ def test_malformed(name: str, value: str) -> None:
     """A value that makes no sense stops the start."""
     with pytest.raises(ValueError):  # noqa: PT011
         Settings.from_environment({**REQUIRED, f"DATAKEYS_{name}": value})
+
+
+def test_lifetimes_of_certificates() -> None:
+    """Years and weeks usually; an operator may want hours, and somebody else may make the webhook's."""
+    usual = Settings.from_environment(REQUIRED)
+    day = 86_400
+    assert (usual.lifetimes.ca, usual.lifetimes.leaf, usual.lifetimes.overlap) == (
+        3650 * day,
+        90 * day,
+        7 * day,
+    )
+    assert usual.webhook_certificate
+    names = {"DATAKEYS_CA_SECONDS": "600", "DATAKEYS_LEAF_SECONDS": "90", "DATAKEYS_CA_OVERLAP_SECONDS": "60"}
+    asked = Settings.from_environment({**REQUIRED, **names, "DATAKEYS_WEBHOOK_CERTIFICATE": "false"})
+    assert (asked.lifetimes.ca, asked.lifetimes.leaf, asked.lifetimes.overlap) == (600, 90, 60)
+    assert not asked.webhook_certificate
 
 
 def test_ipv6_address() -> None:

@@ -1,11 +1,12 @@
-"""Build and judge certificates: a CA of ten years, leaves of ninety days. Pure but for the keys' randomness.
+"""Build and judge certificates, CAs and leaves. Pure but for the keys' randomness.
 
-Zone: private keys of TLS as PEM; the clock is an argument. Source: RFC 5280; CA/Browser profile of key
-usages.
+Zone: private keys of TLS as PEM; the clock is an argument, in seconds since the epoch. Source: RFC 5280;
+CA/Browser profile of key usages.
 """
 
 import datetime as dt
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cryptography import x509
@@ -14,28 +15,56 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from datakeys.contract.errors import DependencyTimeoutError
+
 SECONDS_PER_DAY: Final = 86_400
-CA_DAYS: Final = 3650
-LEAF_DAYS: Final = 90
-#: A certificate is renewed when this part of its life is over.
-RENEW_AT: Final = 2 / 3
-#: A new CA is in the bundle this long before it signs anything.
-OVERLAP_SECONDS: Final = 7 * SECONDS_PER_DAY
+#: A certificate is renewed when this part of its life is left.
+RENEW_AT: Final = 1 / 3
+#: How long a new bundle takes to reach every client at most: the controller's copies, then the kubelet, which
+#: looks once a minute with a cache of a minute.
+PROPAGATION_SECONDS: Final = 300
+#: Clocks of clients may be behind by that much.
 _SKEW_SECONDS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long certificates are valid, and for how long a new CA is published before it signs, in seconds.
+
+    Raises:
+        ValueError: A leaf could outlive its CA, or a CA could end before its successor signs.
+    """
+
+    ca: float = 3650.0 * SECONDS_PER_DAY
+    leaf: float = 90.0 * SECONDS_PER_DAY
+    overlap: float = 7.0 * SECONDS_PER_DAY
+
+    def __post_init__(self) -> None:
+        if not 0 < self.leaf <= self.ca / 3 or not 0 < self.overlap <= self.ca / 6:
+            raise ValueError("a CA must live 3 times as long as a leaf, and 6 times as long as the overlap")
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
-    """One CA. ``active_from`` (seconds since the epoch): from then on it signs."""
+    """One CA.
+
+    Attributes:
+        key_pem: "" if the key is lost: what it has signed is still trusted.
+        published_at: Since when it is published, in seconds since the epoch; None: it isn't yet.
+    """
 
     certificate_pem: str
     key_pem: str = field(repr=False)
-    active_from: float
+    published_at: float | None = None
 
     @property
     def expires_at(self) -> float:
         """Return the end of its validity in seconds since the epoch."""
         return _load(self.certificate_pem).not_valid_after_utc.timestamp()
+
+    def is_valid(self, now: float) -> bool:
+        """Return whether the certificate is valid: neither too old nor from a clock that was ahead."""
+        return _is_valid(self.certificate_pem, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +80,24 @@ class Leaf:
         return _load(self.certificate_pem).not_valid_after_utc.timestamp()
 
 
-def build_generation(now: float, active_from: float) -> Generation:
-    """Return a new CA with a P-256 key, valid from now for ten years."""
+def build_generation(now: float, lifetimes: Lifetimes) -> Generation:
+    """Return a new CA with a P-256 key, valid from now."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"datakeys CA {int(now)}")])
+    # No two CAs have one name: a client looks for a leaf's issuer by name.
+    digest = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"datakeys CA {digest[:16]}")])
     certificate = (
-        _builder(name, name, key.public_key(), now, CA_DAYS)
+        _builder(name, name, key.public_key(), now, lifetimes.ca)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(ca=True), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return Generation(_pem(certificate), _key_pem(key), active_from)
+    return Generation(_pem(certificate), _key_pem(key))
 
 
-def build_leaf(generation: Generation, dns_names: list[str], now: float) -> Leaf:
-    """Return a serving certificate for the DNS names, signed by a CA, valid from now for ninety days."""
+def build_leaf(generation: Generation, dns_names: list[str], now: float, lifetimes: Lifetimes) -> Leaf:
+    """Return a serving certificate for the DNS names, signed by a CA, valid from now."""
     issuer = _load(generation.certificate_pem)
     issuer_key = serialization.load_pem_private_key(generation.key_pem.encode(), None)
     if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
@@ -75,7 +106,7 @@ def build_leaf(generation: Generation, dns_names: list[str], now: float) -> Leaf
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dns_names[0])])
     names = x509.SubjectAlternativeName([x509.DNSName(name) for name in dns_names])
     certificate = (
-        _builder(subject, issuer.subject, key.public_key(), now, LEAF_DAYS)
+        _builder(subject, issuer.subject, key.public_key(), now, lifetimes.leaf)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -88,53 +119,129 @@ def build_leaf(generation: Generation, dns_names: list[str], now: float) -> Leaf
     return Leaf(_pem(certificate), _key_pem(key))
 
 
-def decide_generations(generations: list[Generation], now: float) -> list[Generation] | None:
+def adopt_bundle(bundle: str) -> list[Generation]:
+    """Return the CAs of a bundle whose keys are lost; none if it can't be read."""
+    try:
+        certificates = x509.load_pem_x509_certificates(bundle.encode())
+    except ValueError:
+        return []
+    return [Generation(_pem(certificate), "") for certificate in certificates]
+
+
+def decide_generations(
+    generations: Sequence[Generation], now: float, lifetimes: Lifetimes
+) -> list[Generation] | None:
     """Return the generations as they should be, or None if they are right.
 
-    Expired ones go. The first CA signs at once; a successor is made when two thirds of the newest one's life
-    are over, and signs only after a week in the bundle.
+    A successor is made when a third of the newest CA's life is left. Of the expired CAs only the last one
+    stays: should the clock be wrong, it is the one that everybody trusts.
     """
-    alive = [generation for generation in generations if generation.expires_at > now]
-    if not alive:
-        return [build_generation(now, now)]
-    if is_renewal_due(alive[-1].certificate_pem, now):
-        return [*alive, build_generation(now, now + OVERLAP_SECONDS)]
-    return alive if len(alive) != len(generations) else None
+    expired = [generation for generation in generations if generation.expires_at <= now]
+    kept = [generation for generation in generations if generation not in expired[:-1]]
+    signers = find_signers(kept, now)
+    if not signers or is_renewal_due(signers[-1].certificate_pem, now):
+        return [*kept, build_generation(now, lifetimes)]
+    return kept if len(kept) != len(generations) else None
 
 
-def choose_signer(generations: list[Generation], now: float) -> Generation:
-    """Return the newest CA that may sign already."""
-    active = [generation for generation in generations if generation.active_from <= now]
-    return active[-1] if active else generations[0]
+def note_published(
+    generations: Sequence[Generation], published: Sequence[Generation], now: float
+) -> list[Generation] | None:
+    """Return the generations with the time at which they were published; None if it is known of all."""
+    pems = {generation.certificate_pem for generation in published}
+    noted = [
+        replace(one, published_at=now) if one.published_at is None and one.certificate_pem in pems else one
+        for one in generations
+    ]
+    return None if noted == list(generations) else noted
 
 
-def build_bundle(generations: list[Generation]) -> str:
+def find_signers(generations: Sequence[Generation], now: float) -> list[Generation]:
+    """Return the CAs that can sign, oldest first."""
+    return [generation for generation in generations if generation.key_pem and generation.is_valid(now)]
+
+
+def is_known(generation: Generation, now: float, seen_seconds: float, lifetimes: Lifetimes) -> bool:
+    """Return whether every client has had the time to learn about a CA.
+
+    Args:
+        generation: The CA.
+        now: The clock.
+        seen_seconds: For how long this process has seen it published, by a clock that never jumps.
+        lifetimes: Its overlap is the age that the publication must have.
+    """
+    if generation.published_at is None or seen_seconds < min(lifetimes.overlap, PROPAGATION_SECONDS):
+        return False
+    return now >= generation.published_at + lifetimes.overlap
+
+
+def choose_issuer(
+    leaf: Leaf | None,
+    dns_names: list[str],
+    generations: Sequence[Generation],
+    known: Sequence[Generation],
+    now: float,
+) -> Generation | None:
+    """Return the CA that must sign a new leaf, or None if the present one is right.
+
+    The newest CA that every client knows signs. Until there is one, a leaf of any published CA is right. If
+    a leaf is needed at once, the oldest CA that can sign makes it: most clients know that one.
+
+    Raises:
+        DependencyTimeoutError: No CA can sign, since a replica with another clock has changed them just now.
+    """
+    signers = find_signers(generations, now)
+    if not signers:
+        raise DependencyTimeoutError("no CA can sign at this time")
+    trusted = [generation for generation in signers if generation in known]
+    issuer = find_issuer(leaf, generations, now) if leaf else None
+    if leaf is not None and issuer is not None and is_leaf_fit(leaf, dns_names, now):
+        newer = [one for one in trusted if generations.index(one) > generations.index(issuer)]
+        return newer[-1] if newer else None
+    return trusted[-1] if trusted else signers[0]
+
+
+def find_issuer(leaf: Leaf, generations: Sequence[Generation], now: float) -> Generation | None:
+    """Return the CA that has signed a leaf, if it is one of these and valid."""
+    for generation in generations:
+        try:
+            _load(leaf.certificate_pem).verify_directly_issued_by(_load(generation.certificate_pem))
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return generation if generation.is_valid(now) else None
+    return None
+
+
+def build_bundle(generations: Sequence[Generation]) -> str:
     """Return all CA certificates as PEM."""
     return "".join(generation.certificate_pem for generation in generations)
 
 
-def is_leaf_fit(leaf: Leaf, signer: Generation, dns_names: list[str], now: float) -> bool:
-    """Return whether a leaf is signed by the CA, names the service, and isn't due for renewal."""
+def is_leaf_fit(leaf: Leaf, dns_names: list[str], now: float) -> bool:
+    """Return whether a leaf has its key, names the service, is valid, and isn't due for renewal."""
     try:
         certificate = _load(leaf.certificate_pem)
-        certificate.verify_directly_issued_by(_load(signer.certificate_pem))
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        same_names = names.get_values_for_type(x509.DNSName) == dns_names
-    except (ValueError, TypeError, x509.ExtensionNotFound, InvalidSignature):
+        key = serialization.load_pem_private_key(leaf.key_pem.encode(), None)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (ValueError, TypeError, x509.ExtensionNotFound):
         return False
-    return same_names and not is_renewal_due(leaf.certificate_pem, now)
+    if key.public_key() != certificate.public_key():
+        return False
+    if names.value.get_values_for_type(x509.DNSName) != dns_names:
+        return False
+    return _is_valid(leaf.certificate_pem, now) and not is_renewal_due(leaf.certificate_pem, now)
 
 
 def is_renewal_due(certificate_pem: str, now: float) -> bool:
     """Return whether two thirds of a certificate's life are over."""
     certificate = _load(certificate_pem)
-    start = certificate.not_valid_before_utc.timestamp()
+    start = certificate.not_valid_before_utc.timestamp() + _SKEW_SECONDS
     end = certificate.not_valid_after_utc.timestamp()
-    return now >= start + (end - start) * RENEW_AT
+    return now >= end - (end - start) * RENEW_AT
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: float, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: float, seconds: float
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -143,7 +250,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(dt.datetime.fromtimestamp(now - _SKEW_SECONDS, dt.UTC))
-        .not_valid_after(dt.datetime.fromtimestamp(now + days * SECONDS_PER_DAY, dt.UTC))
+        .not_valid_after(dt.datetime.fromtimestamp(now + seconds, dt.UTC))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
@@ -160,6 +267,12 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _is_valid(certificate_pem: str, now: float) -> bool:
+    certificate = _load(certificate_pem)
+    start, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    return start <= now < end
 
 
 def _load(pem: str) -> x509.Certificate:

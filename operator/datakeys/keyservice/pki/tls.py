@@ -12,12 +12,18 @@ from concurrent.futures import Executor
 from typing import Final
 
 from datakeys.contract.errors import KmsError
-from datakeys.keyservice.pki.authority import Leaf
-from datakeys.keyservice.pki.certificates import Certificates
+from datakeys.keyservice.pki.authority import Leaf, Lifetimes
+from datakeys.keyservice.pki.certificates import Certificates, Served
 
 _LOG: Final = logging.getLogger("datakeys.keyservice.pki")
-CHECK_SECONDS: Final = 600.0
+_MOST_SECONDS: Final = 600.0
+_LEAST_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 30.0
+
+
+def find_pause(lifetimes: Lifetimes) -> float:
+    """Return the pause between two looks, in seconds: ten minutes, less if certificates don't live long."""
+    return min(_MOST_SECONDS, max(_LEAST_SECONDS, min(lifetimes.leaf, lifetimes.overlap) / 20))
 
 
 def build_server_context(leaf: Leaf) -> ssl.SSLContext:
@@ -40,27 +46,38 @@ def load_leaf(context: ssl.SSLContext, leaf: Leaf) -> None:
 
 
 class RenewalTask:
-    """Looks every ten minutes; whoever comes first renews, the others load what they find."""
+    """Looks again and again; whoever comes first renews, the others load what they find."""
 
     def __init__(
-        self, certificates: Certificates, context: ssl.SSLContext, leaf: Leaf, executor: Executor
+        self,
+        certificates: Certificates,
+        context: ssl.SSLContext,
+        served: Served,
+        executor: Executor,
+        pause_seconds: float,
     ) -> None:
         self._certificates = certificates
         self._context = context
-        self._leaf = leaf
+        self._served = served
         self._executor = executor
+        self._pause_seconds = pause_seconds
 
     @property
     def expires_at(self) -> float:
         """Return the end of the served certificate's validity in seconds since the epoch."""
-        return self._leaf.expires_at
+        return self._served.leaf.expires_at
+
+    @property
+    def ca_expires_at(self) -> float:
+        """Return the end of the validity of the CA that has signed it, in seconds since the epoch."""
+        return self._served.ca_expires_at
 
     async def run(self) -> None:
         """Run until cancelled."""
-        delay = CHECK_SECONDS
+        delay = self._pause_seconds
         while True:
             await asyncio.sleep(delay)
-            delay = CHECK_SECONDS if await self.renew() else RETRY_SECONDS
+            delay = self._pause_seconds if await self.renew() else min(RETRY_SECONDS, self._pause_seconds)
 
     async def renew(self) -> bool:
         """Renew what is due and load a changed leaf; False if the cluster can't be reached."""
@@ -70,8 +87,8 @@ class RenewalTask:
         except KmsError as error:
             _LOG.warning("certificates can't be checked", extra={"cause": error.message})
             return False
-        if served.leaf != self._leaf:
+        if served.leaf != self._served.leaf:
             load_leaf(self._context, served.leaf)
-            self._leaf = served.leaf
             _LOG.info("serving certificate loaded", extra={"expires_at": served.leaf.expires_at})
+        self._served = served
         return True

@@ -27,7 +27,7 @@ from datakeys.keyservice.operations.call import Service
 from datakeys.keyservice.operations.chores import build_chores
 from datakeys.keyservice.operations.keyring import Keyring
 from datakeys.keyservice.pki.certificates import Certificates
-from datakeys.keyservice.pki.tls import RenewalTask, build_server_context
+from datakeys.keyservice.pki.tls import RenewalTask, build_server_context, find_pause
 from datakeys.keyservice.server.callers import BearerCallers
 from datakeys.keyservice.server.dispatch import Dispatcher
 from datakeys.keyservice.server.health import Health
@@ -149,10 +149,17 @@ class App:
             build_quotas(settings.rate_quota_factor, time.monotonic),
         )
         config_maps = ObjectsApi(self._api, settings.system_namespace, CONFIG_MAPS)
-        certificates = Certificates(self._secrets, config_maps, time.time)
+        certificates = Certificates(
+            self._secrets,
+            config_maps,
+            time.time,
+            time.monotonic,
+            settings.lifetimes,
+            with_webhook=settings.webhook_certificate,
+        )
         served = await self._retry("certificates", certificates.ensure)
         context = build_server_context(served.leaf)
-        renewal = RenewalTask(certificates, context, served.leaf, self._executor)
+        renewal = RenewalTask(certificates, context, served, self._executor, find_pause(settings.lifetimes))
         self._publish_gauges(watcher, store, renewal)
         self._metrics.add_counter(
             "scheduled_changes", "What happened to keys by itself.", "kind", lambda: schedule.counts
@@ -201,6 +208,11 @@ class App:
             "certificate_expiry_timestamp_seconds",
             "End of the served certificate's validity.",
             lambda: renewal.expires_at,
+        )
+        add(
+            "ca_expiry_timestamp_seconds",
+            "End of the validity of the CA that has signed the served certificate.",
+            lambda: renewal.ca_expires_at,
         )
 
     async def _stop(self, server: HttpServer) -> None:
