@@ -63,12 +63,14 @@ class Slot:
         return self.fd
 
     def publish(self) -> bool:
-        """Show the written file to the app in one step; return False if the child wrote nothing."""
+        """Show the written file to the app in one step; return False if there is no key in it to show."""
         self.size = os.fstat(self.fd).st_size
         if not self.size:
             return False
         os.set_inheritable(self.fd, False)  # noqa: FBT003
         if self.named:
+            if self.reads_once and not _take_lease(self.fd):
+                return False
             os.fchmod(self.fd, self.file_mode)
             os.rename(self._temporary_path, self.path)
         self.ready = True
@@ -79,9 +81,14 @@ class Slot:
         if self.reads_once:
             self.end()
 
+    def hide(self) -> None:
+        """Take the file's name away, so that only those who have opened it read it; mark it as read."""
+        # The mark comes first: a kill in between costs the app its key, not the promise.
+        write_mark(self.directory, self.name, OVER)
+        remove_file(self.path)
+
     def end(self) -> None:
         """End the lifetime: overwrite the data key, and mark it so that it never comes back."""
-        # The mark comes first: a kill in between costs the app its key, not the promise.
         write_mark(self.directory, self.name, OVER)
         self.close()
         self.gone = True
@@ -100,7 +107,8 @@ class Slot:
 def remove_leftovers(directory: str, names: list[str]) -> None:
     """Overwrite and remove what a killed predecessor of this container has left under these names.
 
-    Called on shutdown only: at start the app may be running, and a new file replaces the old one by rename.
+    Not called at start for a data key that still lives: the app may be running, and a new file replaces the
+    old one by rename.
     """
     for path in [f"{directory}/{prefix}{name}" for name in names for prefix in ("", ".")]:
         try:
@@ -148,6 +156,13 @@ def check_directory(directory: str) -> None:
         raise ValueError(f"{directory} is not a memory-backed volume (tmpfs)")
     if not os.access(directory, os.W_OK | os.X_OK):
         raise ValueError(f"user {os.getuid()} can't write to {directory}")
+
+
+def _take_lease(fd: int) -> bool:
+    # Imported here: only data keys that may be read once pay for it.
+    from datakeys.sidecar.lease import take_lease  # noqa: PLC0415
+
+    return take_lease(fd)
 
 
 def _overwrite(fd: int) -> None:

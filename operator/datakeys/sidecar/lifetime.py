@@ -8,10 +8,16 @@ is the time: it appears in one step, needs no page of the volume's limit, and go
 # ruff: noqa: PTH104, PTH108, PTH115, PTH211
 
 import os
+import time
 
 #: A time that is always past.
 OVER = 0.0
 _MILLISECONDS = 1000
+
+
+def read_boot_clock() -> float:
+    """Return the seconds since the node's start, those in which it slept included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def read_mark(directory: str, name: str) -> float | None:

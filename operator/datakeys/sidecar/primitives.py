@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SIGTERM: int = int(_signal.SIGTERM)
 SIGINT: int = int(_signal.SIGINT)
 SIGKILL: int = int(_signal.SIGKILL)
+SIGIO: int = int(_signal.SIGIO)
 
 #: struct ucred: pid, uid, gid, 4 bytes each. Source: unix(7), SO_PEERCRED.
 _UCRED_BYTES = 12

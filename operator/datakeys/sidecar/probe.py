@@ -1,10 +1,13 @@
-"""The startup probe: passes only when the app could read every data key and use the KMS endpoint.
+"""The startup probe: passes only when every data key was delivered and the KMS endpoint can be used.
 
-Zone: opens the data keys but reads at most one byte of each and drops it; prints nothing.
+A data key whose lifetime is over was delivered: without this a pod with a short one might never start.
+Zone: no secrets: looks at names, modes and sizes; a look must not count as the one read of a data key.
 """
 
 import os
+import stat
 
+from datakeys.sidecar.lifetime import read_boot_clock, read_mark
 from datakeys.sidecar.settings import DELIVERY_SOCKET, Settings, read_settings
 
 TYPE_CHECKING = False
@@ -16,37 +19,40 @@ _STATUS_BYTES = 12  # "HTTP/1.1 200"
 
 
 def probe(settings: Settings) -> bool:
-    """Return whether every data key can be read, and the endpoint has reached the key service."""
+    """Return whether every data key was delivered, and the endpoint has reached the key service."""
     if settings.endpoint_port and not _is_endpoint_ready(settings.endpoint_port):
         return False
-    check = _is_served if settings.delivery == DELIVERY_SOCKET else _is_readable
-    return all(check(settings, name) for name in settings.requests)
+    if settings.requests and settings.delivery == DELIVERY_SOCKET:
+        return _is_served(settings.socket_path)
+    return all(_is_delivered(settings, name) for name in settings.requests)
 
 
 def probe_from_environment() -> int:
-    """Return the exit status of the probe: 0 if every data key can be read."""
+    """Return the exit status of the probe: 0 if every data key was delivered."""
     try:
         return 0 if probe(read_settings(dict(os.environ))) else 1
     except (ValueError, OSError):
         return 1
 
 
-def _is_readable(settings: Settings, name: str) -> bool:
-    fd = os.open(f"{settings.keys_directory}/{name}", os.O_RDONLY | os.O_NOFOLLOW)
+def _is_delivered(settings: Settings, name: str) -> bool:
+    path = f"{settings.keys_directory}/{name}"
     try:
-        return len(os.read(fd, 1)) == 1
-    finally:
-        os.close(fd)
+        found = os.lstat(path)
+    except FileNotFoundError:
+        end = read_mark(settings.keys_directory, name)
+        return end is not None and end <= read_boot_clock()
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0 and os.access(path, os.R_OK)
 
 
-def _is_served(settings: Settings, name: str) -> bool:
+def _is_served(socket_path: str) -> bool:
     # Imported here: the probe of delivery by file starts faster without it.
     import socket  # noqa: PLC0415
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(_TIMEOUT_SECONDS)
-        client.connect(settings.socket_path)
-        return _is_answered(client, f"/v1/data-keys/{name}")
+        client.connect(socket_path)
+        return _is_answered(client, "/healthz")
 
 
 def _is_endpoint_ready(port: int) -> bool:

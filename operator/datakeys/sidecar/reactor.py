@@ -23,26 +23,37 @@ class Handler:
         raise NotImplementedError
 
 
+class _Drain(Handler):
+    """Takes the bytes that signals have written; their handlers have done the rest."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def handle(self) -> None:
+        os.read(self._fd, 64)
+
+
 class Reactor:
     """Waits for descriptors, for a deadline, or for a signal to stop."""
 
-    __slots__ = ("_handlers", "_poll", "_wakeup_fd", "stopping")
+    __slots__ = ("_handlers", "_poll", "stopping")
 
     def __init__(self) -> None:
         self._poll = select.poll()
         self._handlers: dict[int, Handler] = {}
-        self._wakeup_fd = -1
         self.stopping = False
 
     def catch_signals(self) -> None:
         """Make SIGTERM and SIGINT end the loop: PID 1 has no default action for them."""
-        self._wakeup_fd, write_fd = os.pipe()
-        os.set_blocking(self._wakeup_fd, False)
+        wakeup_fd, write_fd = os.pipe()
+        os.set_blocking(wakeup_fd, False)
         os.set_blocking(write_fd, False)
         set_wakeup_fd(write_fd)
         for number in (SIGTERM, SIGINT):
             on_signal(number, self._stop)
-        self._poll.register(self._wakeup_fd, READABLE)
+        self.add(wakeup_fd, READABLE, _Drain(wakeup_fd))
 
     def _stop(self, *_: object) -> None:
         self.stopping = True

@@ -1,5 +1,6 @@
-"""The resident process: asks until every data key is delivered, then waits for SIGTERM and cleans up.
+"""The resident process: asks until every data key is delivered, then waits for its end and cleans up.
 
+As an ordinary init container it ends as soon as all are delivered, and leaves them to the app.
 Zone: names, codes and descriptors; no plaintext is ever in this process's memory (see ``hygiene``).
 """
 
@@ -13,7 +14,14 @@ from datakeys.sidecar.events import ERROR, WARNING, EventLog
 from datakeys.sidecar.hygiene import forbid_core_dumps
 from datakeys.sidecar.reactor import READABLE, Handler, Reactor
 from datakeys.sidecar.retry import OK, WAIT, decide_delay
-from datakeys.sidecar.settings import DELIVERY_SOCKET, Settings, read_settings
+from datakeys.sidecar.settings import DELIVERY_INIT, DELIVERY_SOCKET, Settings, read_settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datakeys.sidecar.expiry import Expiry
+
+#: What a shell reports of a process that SIGTERM has ended.
+_STATUS_STOPPED = 143
 
 
 class Pending:
@@ -31,20 +39,30 @@ class Pending:
 class Resident(Handler):
     """Runs one child at a time for all data keys that are due."""
 
-    __slots__ = ("_child", "_log", "_pending", "_reactor", "_settings", "_started", "slots")
+    __slots__ = ("_child", "_expiry", "_log", "_pending", "_reactor", "_settings", "_started", "slots")
 
     def __init__(self, settings: Settings, reactor: Reactor, log: EventLog) -> None:
-        named = settings.delivery != DELIVERY_SOCKET
-        self.slots = [Slot(settings.keys_directory, name, named=named) for name in settings.requests]
+        self.slots = [_build_slot(settings, name) for name in settings.requests]
         self._settings = settings
         self._reactor = reactor
         self._log = log
         self._pending = [Pending(slot) for slot in self.slots]
         self._child: Child | None = None
         self._started = time.monotonic()
+        self._expiry = _build_expiry(settings, self.slots, log)
+
+    @property
+    def is_done(self) -> bool:
+        """Return whether every data key was delivered."""
+        return not self._pending
 
     def advance(self, now: float) -> float | None:
-        """Start or end the child as time demands; return the next deadline (monotonic), None for never."""
+        """Start or end the child and end data keys as time demands; return the next deadline (monotonic)."""
+        deadlines = [self._expiry.advance(now) if self._expiry else None, self._advance_child(now)]
+        return min((one for one in deadlines if one is not None), default=None)
+
+    def _advance_child(self, now: float) -> float | None:
+        self._pending = [pending for pending in self._pending if not pending.slot.gone]
         if self._child and self._child.deadline <= now:
             self._finish_child()
         if not self._child:
@@ -98,9 +116,13 @@ class Resident(Handler):
                 self._take(outcome)
 
     def _take(self, outcome: Outcome) -> None:
-        pending = next(one for one in self._pending if one.slot.name == outcome.name)
+        pending = next((one for one in self._pending if one.slot.name == outcome.name), None)
+        if not pending:
+            return  # its time was over while the child asked
         if outcome.kind == OK and pending.slot.publish():
             self._pending.remove(pending)
+            if self._expiry:
+                self._expiry.begin(pending.slot)
             elapsed = int((time.monotonic() - self._started) * 1000)
             self._log.write("delivered", request=outcome.name, milliseconds=elapsed)
             return
@@ -123,10 +145,34 @@ class Resident(Handler):
         pending.due = time.monotonic() + delay
 
 
-def serve(settings: Settings, reactor: Reactor, log: EventLog) -> None:
-    """Deliver all data keys and keep them until the reactor is told to stop."""
+def _build_slot(settings: Settings, name: str) -> Slot:
+    return Slot(
+        settings.keys_directory,
+        name,
+        named=settings.delivery != DELIVERY_SOCKET,
+        file_mode=settings.file_mode,
+        reads_once=bool(settings.reads),
+    )
+
+
+def _build_expiry(settings: Settings, slots: list[Slot], log: EventLog) -> "Expiry | None":
+    if not settings.ttl_seconds and not settings.reads:
+        return None
+    # Imported here: most data keys live as long as their pod.
+    from datakeys.sidecar.expiry import Expiry  # noqa: PLC0415
+
+    return Expiry(settings, slots, log)
+
+
+def serve(settings: Settings, reactor: Reactor, log: EventLog) -> bool:
+    """Deliver all data keys and keep them until the reactor is told to stop.
+
+    Returns:
+        Whether it ended by itself: with delivery ``init``, every data key is there and stays.
+    """
     resident = Resident(settings, reactor, log)
     server = endpoint = None
+    ends_when_done = settings.delivery == DELIVERY_INIT
     try:
         if settings.endpoint_port:
             # Imported here: most pods do without it.
@@ -145,22 +191,25 @@ def serve(settings: Settings, reactor: Reactor, log: EventLog) -> None:
                 server.expire(now) if server else None,
                 endpoint.advance(now) if endpoint else None,
             ]
+            if ends_when_done and resident.is_done:
+                return True
             reactor.step(min((one for one in deadlines if one is not None), default=None))
     finally:
         if endpoint:
             endpoint.close()
         if server:
             server.close()
-        resident.close()
+        if not (ends_when_done and resident.is_done):
+            resident.close()
+    return False
 
 
 def main() -> None:
-    """Run until SIGTERM; exit status 1 if the settings or the volume aren't fit."""
+    """Run until the work is done or SIGTERM comes; exit status 1 if the settings or the volume aren't fit."""
     forbid_core_dumps()
     try:
         settings = read_settings(dict(os.environ))
-        if settings.requests:
-            check_directory(settings.keys_directory)
+        _check_volume(settings)
     except ValueError as error:
         EventLog(ERROR).write("refused", ERROR, reason=str(error))
         sys.exit(1)
@@ -168,7 +217,18 @@ def main() -> None:
     reactor = Reactor()
     reactor.catch_signals()
     log.write("started", requests=len(settings.requests), delivery=settings.delivery)
-    serve(settings, reactor, log)
+    done = serve(settings, reactor, log)
     log.write("stopped")
+    # An app must not start without its data keys because their container was stopped early.
+    status = _STATUS_STOPPED if settings.delivery == DELIVERY_INIT and not done else 0
     # Skips the interpreter's clean-up: everything is removed already.
-    os._exit(0)
+    os._exit(status)
+
+
+def _check_volume(settings: Settings) -> None:
+    if settings.requests:
+        check_directory(settings.keys_directory)
+    if settings.reads and settings.delivery != DELIVERY_SOCKET:
+        from datakeys.sidecar.lease import check_leases  # noqa: PLC0415 - only this delivery needs it
+
+        check_leases(settings.keys_directory)

@@ -1,15 +1,24 @@
-"""The lifetime of a data key: its marks, its end, and that nothing brings it back."""
+"""The lifetime of a data key: its marks, its end by time, and that nothing brings it back."""
 
+import json
 import mmap
 import os
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from datakeys.sidecar.delivery import Slot, _overwrite
 from datakeys.sidecar.lifetime import OVER, read_mark, write_mark
+from process_memory import find_children, find_in_memory
 
-PLAINTEXT = bytes(range(32))
+from .conftest import Pod, wait_until
+from .test_socket_delivery import ask, get
+
+PLAINTEXT = os.urandom(32)
+ONE_SECOND = {"DATAKEYS_TTL_SECONDS": "1"}
+SOCKET = {"DATAKEYS_DELIVERY": "socket"}
 
 
 def _publish(folder: Path, *, reads_once: bool) -> Slot:
@@ -69,3 +78,132 @@ def test_page_itself_is_overwritten(memory_folder: Path) -> None:
             _overwrite(slot.fd)
         assert page[:] == bytes(32)
     slot.close()
+
+
+def _read_events(pod: Pod, process: "subprocess.Popen[bytes]") -> list[str]:
+    return [json.loads(line)["event"] for line in pod.stop(process).splitlines()]
+
+
+def test_key_is_gone_after_its_time(pod: Pod) -> None:
+    """The file goes, an app that has it open finds it empty, and the key service isn't asked again."""
+    pod.add_secret("orders", PLAINTEXT)
+    process = pod.run(env=ONE_SECOND)
+    target = pod.keys / "orders"
+    wait_until(target.exists)
+    delivered = time.monotonic()
+    with target.open("rb") as late:
+        assert target.read_bytes() == PLAINTEXT
+        wait_until(lambda: not target.exists())
+        assert 0.8 < time.monotonic() - delivered < 1.5
+        wait_until(lambda: os.fstat(late.fileno()).st_size == 0)
+        assert late.read() == b""
+    time.sleep(0.3)
+    assert len(pod.service.calls) == 1
+    assert _read_events(pod, process) == ["started", "delivered", "expired", "stopped"]
+
+
+def test_probe_passes_after_a_short_life(pod: Pod) -> None:
+    """The kubelet may look only when the key is gone already: the pod must start all the same."""
+    assert pod.probe(ONE_SECOND) == 1
+    pod.add_secret("orders", PLAINTEXT)
+    process = pod.run(env=ONE_SECOND)
+    wait_until((pod.keys / "orders").exists)
+    assert pod.probe(ONE_SECOND) == 0
+    wait_until(lambda: not (pod.keys / "orders").exists())
+    assert pod.probe(ONE_SECOND) == 0
+    pod.stop(process)
+
+
+def test_restart_keeps_the_end(pod: Pod) -> None:
+    """A sidecar that is killed and started again delivers again, but not for any longer."""
+    pod.add_secret("orders", PLAINTEXT)
+    env = {"DATAKEYS_TTL_SECONDS": "2"}
+    first = pod.run(env=env)
+    target = pod.keys / "orders"
+    wait_until(target.exists)
+    delivered = time.monotonic()
+    end = read_mark(str(pod.keys), "orders")
+    first.kill()
+    first.wait()
+    inode = target.stat().st_ino
+    second = pod.run(env=env)
+    wait_until(lambda: target.stat().st_ino != inode)
+    assert target.read_bytes() == PLAINTEXT
+    assert read_mark(str(pod.keys), "orders") == end
+    wait_until(lambda: not target.exists())
+    assert time.monotonic() - delivered < 2.5
+    pod.stop(second)
+
+
+@pytest.mark.parametrize("delivery", ["file", "socket"])
+def test_restart_after_the_end_delivers_nothing(pod: Pod, delivery: str) -> None:
+    """What is over stays over: no call to the key service, and what a killed predecessor left is removed."""
+    pod.add_secret("orders", PLAINTEXT)
+    env = {**ONE_SECOND, "DATAKEYS_DELIVERY": delivery}
+    process = pod.run(env=env)
+    wait_until(lambda: read_mark(str(pod.keys), "orders") is not None)
+    process.kill()
+    process.wait()
+    time.sleep(1.1)
+    assert (pod.keys / "orders").exists() == (delivery == "file")
+    again = pod.run(env=env)
+    wait_until(lambda: pod.probe(env) == 0)
+    time.sleep(0.3)
+    assert not (pod.keys / "orders").exists()
+    assert len(pod.service.calls) == 1
+    assert _read_events(pod, again) == ["started", "expired", "stopped"]
+
+
+def test_end_comes_while_the_key_service_is_asked_again(pod: Pod) -> None:
+    """After a restart Decrypt may take longer than the rest of the lifetime: nothing is delivered then."""
+    pod.add_secret("orders", PLAINTEXT)
+    first = pod.run(env=ONE_SECOND)
+    wait_until((pod.keys / "orders").exists)
+    first.kill()
+    first.wait()
+    pod.service.delay_seconds = 1.5
+    second = pod.run(env=ONE_SECOND)
+    wait_until(lambda: len(pod.service.calls) == 2)
+    wait_until(lambda: not (pod.keys / "orders").exists())
+    time.sleep(1.2)
+    assert not (pod.keys / "orders").exists()
+    assert _read_events(pod, second) == ["started", "expired", "stopped"]
+
+
+def test_socket_answers_gone_after_the_end(pod: Pod) -> None:
+    """Over the socket the key is 410 for good, and the health of the pod isn't touched."""
+    pod.add_secret("orders", PLAINTEXT)
+    env = {**SOCKET, **ONE_SECOND}
+    process = pod.run(env=env)
+    wait_until(lambda: pod.probe(env) == 0)
+    assert ask(pod, get("/v1/data-keys/orders")) == (200, PLAINTEXT)
+    wait_until(lambda: read_mark(str(pod.keys), "orders") is not None)
+    time.sleep(1.0)
+    assert ask(pod, get("/v1/data-keys/orders")) == (410, b"")
+    assert ask(pod, get("/healthz")) == (200, b"")
+    pod.stop(process)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads other processes' memory")
+@pytest.mark.parametrize("delivery", ["file", "socket"])
+def test_memory_does_not_hold_the_key_after_its_end(pod: Pod, delivery: str) -> None:
+    """Neither the sidecar's process nor the volume has the key any more; the reader's own memory has."""
+    pod.add_secret("orders", PLAINTEXT)
+    env = {**ONE_SECOND, "DATAKEYS_DELIVERY": delivery}
+    process = pod.run(env=env)
+    wait_until(lambda: pod.probe(env) == 0)
+    if delivery == "file":
+        read = (pod.keys / "orders").read_bytes()
+    else:
+        read = ask(pod, get("/v1/data-keys/orders"))[1]
+    assert find_in_memory(os.getpid(), bytes(read)), "the search finds a key where there is one"
+    assert find_in_memory(process.pid, b"DATAKEYS_REQUESTS=orders"), "and it looks into the sidecar"
+    wait_until(lambda: read_mark(str(pod.keys), "orders") is not None)
+    time.sleep(1.1)
+    for pid in [process.pid, *find_children(process.pid)]:
+        assert find_in_memory(pid, PLAINTEXT) == []
+    kept = [path for path in pod.keys.iterdir() if path.is_file()]
+    assert kept == []
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        assert not link.readlink().is_relative_to(pod.keys / "orders")
+    pod.stop(process)
