@@ -20,6 +20,7 @@ from datakeys.controller.decisions.keys import parse_key_facts
 from datakeys.controller.decisions.request_view import ObjectKey, parse_request
 from datakeys.controller.handlers.handle_data_key_request import RequestReconciler
 from datakeys.controller.handlers.re_encrypt_data_keys import DataKeyReEncrypter
+from datakeys.controller.handlers.re_encrypt_requests import ReEncrypter, ReEncryptionWakeups
 from datakeys.controller.handlers.request_failures import FailureReporter
 from datakeys.controller.handlers.request_status import StatusWriter
 from datakeys.controller.key_memory import KeyMemory
@@ -245,11 +246,11 @@ class FakeApi:
         current = self.cluster.objects.get((resource.plural, namespace, name))
         if current is None:
             raise MissingError(404, "NotFound", name)
-        if body["metadata"]["resourceVersion"] != current["metadata"]["resourceVersion"]:
+        seen = body.get("metadata", {}).get("resourceVersion")
+        if seen not in (None, current["metadata"]["resourceVersion"]):
             raise ConflictError(409, "Conflict", name)
         old = current.get("status") or {}
-        merged = {**old, **body["status"]}
-        new = {name: value for name, value in merged.items() if value is not None}
+        new = merge_patch(old, body["status"])
         if not all(held & _held(new).get(number, set()) for number, held in _current(old).items()):
             raise KubeError(422, "Invalid", "ciphertextBlob can't be changed")
         if new == old:
@@ -267,6 +268,16 @@ class FakeApi:
     async def _leave(self, call: str) -> None:
         if self._after is not None:
             await self._after(call)
+
+
+def merge_patch(old: Json, patch: Json) -> Json:
+    """Return a JSON object with a patch merged into it. Source: RFC 7396."""
+    merged = {**old, **patch}
+    return {
+        name: merge_patch(old.get(name) or {}, value) if isinstance(patch.get(name), dict) else value
+        for name, value in merged.items()
+        if value is not None
+    }
 
 
 def _versions(status: Json) -> list[Json]:
@@ -377,6 +388,17 @@ class SimulatedController:
         self.queue = WorkQueue(self.reconciler.reconcile, workers=1)
         self.wakeups = Wakeups(self.requests, self.queue, self.secrets, self.access)
         self.secrets.subscribe(self.wakeups.on_secret)
+        self.campaigns = ReEncrypter(
+            untyped,
+            recorder,
+            self.requests,
+            self.keys,
+            self.turns,
+            self.wakeups.on_request,
+            self.queue.add,
+        )
+        self.slices = WorkQueue(self.campaigns.look, workers=1)
+        self.re_encryptions = ReEncryptionWakeups(self.campaigns, self.slices.add)
 
     def see(self, name: str = "orders") -> None:
         """Feed the present state of a request, as a watch would."""
@@ -387,7 +409,9 @@ class SimulatedController:
     async def see_key(self, body: Json) -> None:
         """Feed a state of a KmsKey."""
         facts = parse_key_facts(body)
-        self.wakeups.on_key(await self.keys.observe(facts), facts)
+        old = await self.keys.observe(facts)
+        self.wakeups.on_key(old, facts)
+        self.re_encryptions.on_key(old, facts)
 
     async def reconcile(self, name: str = "orders") -> float | None:
         """Look at a request once."""

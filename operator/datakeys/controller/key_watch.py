@@ -18,6 +18,7 @@ from datakeys.controller.decisions.backoff import backoff_seconds
 from datakeys.controller.decisions.keys import KeyFacts
 from datakeys.controller.decisions.request_view import ObjectKey
 from datakeys.controller.handlers.observe_kms_key import KmsKeyObserver
+from datakeys.controller.handlers.re_encrypt_requests import ReEncryptionWakeups
 from datakeys.controller.keyservice_answers import ChangedKey, KeyChanges
 from datakeys.controller.keyservice_client import KeyServiceClient
 from datakeys.controller.wakeups import Wakeups
@@ -45,6 +46,7 @@ class KeyWatch:
     observer: KmsKeyObserver
     looks: WorkQueue
     wakeups: Wakeups
+    re_encryptions: ReEncryptionWakeups
     known: Iterable[ObjectKey]
     cluster_name: str
     clock: Callable[[], float] = time.monotonic
@@ -84,8 +86,10 @@ class KeyWatch:
                 key = ObjectKey(changed.account, changed.object_name)
                 self.observer.note_change(key)
                 self.looks.add(key)
-        if changes.keys:
-            self.wakeups.on_changed_keys(self._facts_of(changed) for changed in changes.keys)
+        facts = [self._facts_of(changed) for changed in changes.keys]
+        if facts:
+            self.wakeups.on_changed_keys(facts)
+            self.re_encryptions.on_changed_keys(facts)
 
     def _facts_of(self, changed: ChangedKey) -> KeyFacts:
         return KeyFacts(

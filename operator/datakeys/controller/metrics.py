@@ -37,6 +37,15 @@ WRITES: Final = Counter(
 KEYSERVICE_CALLS: Final = Counter(
     "datakeys_keyservice_calls", "Calls of the key service.", ["operation", "code"], registry=REGISTRY
 )
+RE_ENCRYPTIONS: Final = Counter(
+    "datakeys_re_encryptions",
+    "Attempts to re-encrypt the data keys of a DataKeyRequest, by how they ended.",
+    ["result"],
+    registry=REGISTRY,
+)
+CAMPAIGN_QUEUE_LENGTH: Final = Gauge(
+    "datakeys_campaign_queue_length", "KmsKeys whose re-encryption waits for a worker.", registry=REGISTRY
+)
 EVENTS_DROPPED: Final = Counter(
     "datakeys_events_dropped", "Events that weren't posted, because there were too many.", registry=REGISTRY
 )

@@ -290,6 +290,7 @@ class Following:
             self.world.observer,
             self.queue,
             self.controller.wakeups,
+            self.controller.re_encryptions,
             self.world.keys,
             "cluster-1",
             lambda: self.now,

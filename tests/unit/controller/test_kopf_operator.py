@@ -87,6 +87,7 @@ def registry(
     handlers = Handlers(
         keys=controller.keys,
         wakeups=controller.wakeups,
+        re_encryptions=controller.re_encryptions,
         kms_key=stand_in,
         kms_alias=stand_in,
         kms_grant=stand_in,

@@ -5,7 +5,7 @@ from typing import Any
 import kopf
 import pytest
 
-from controller_fakes import NAMESPACE, FakeApi, FakeCluster, FakeRecorder, build_key_body
+from controller_fakes import NAMESPACE, FakeApi, FakeCluster, FakeRecorder, build_key_body, merge_patch
 from controller_key_service import FakeKeyManagement
 from datakeys.contract.errors import KeyUnavailableError, LimitExceededError
 from datakeys.controller.decisions.on_demand_rotation import RotationStep, decide_rotation_step
@@ -74,22 +74,12 @@ class World:
             await handler.apply(self.body, patch, 0)
         finally:
             if not dies:
-                status = _merge(self.body.get("status") or {}, dict(patch.status))
+                status = merge_patch(self.body.get("status") or {}, dict(patch.status))
                 await self.cluster.change(KEYS, NAMESPACE, {**self.body, "status": status})
 
     async def _maybe_fail(self, call: str) -> None:
         if call in self.failures:
             raise self.failures.pop(call)
-
-
-def _merge(old: Json, patch: Json) -> Json:
-    merged = dict(old)
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = _merge(old.get(name) or {}, value) if isinstance(value, dict) else value
-    return merged
 
 
 @pytest.fixture

@@ -1,23 +1,32 @@
 """KMS keys as other objects refer to them. Zone: no secrets, no I/O."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from datakeys.contract.errors import NotFoundError
 from datakeys.contract.key_types import KeyState
+from datakeys.controller.decisions.re_encryption import NO_WISH, ReEncryptionWish, parse_wish
 from datakeys.controller.decisions.request_view import ObjectKey
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """What a KmsKey's status says, as far as others depend on it."""
+    """What a KmsKey says, as far as others depend on it.
+
+    Attributes:
+        material_id: The key's current material, or empty.
+        told: ``status.reEncryption``, by which two states of a KmsKey don't differ.
+    """
 
     key: ObjectKey
     uid: str
     key_id: str
     arn: str
     state: str
+    material_id: str = ""
+    wish: ReEncryptionWish = NO_WISH
+    told: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def is_known(self) -> bool:
@@ -57,6 +66,9 @@ def parse_key_facts(body: Mapping[str, Any]) -> KeyFacts:
         key_id=status.get("keyId", ""),
         arn=status.get("arn", ""),
         state=status.get("keyState", ""),
+        material_id=status.get("currentKeyMaterialId", ""),
+        wish=parse_wish(body.get("spec") or {}),
+        told=status.get("reEncryption") or {},
     )
 
 

@@ -1,7 +1,7 @@
 """Reconciles one DataKeyRequest: a new version is one Secret create and one patch. Zone: ciphertext only."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from datakeys.controller.decisions.request_action import (
 )
 from datakeys.controller.decisions.request_view import ObjectKey, RequestView
 from datakeys.controller.decisions.secret import SecretView, build_secret
+from datakeys.controller.handlers.re_encrypt_data_keys import DataKeyReEncrypter
 from datakeys.controller.handlers.request_failures import FailureReporter
 from datakeys.controller.handlers.request_status import StatusWriter
 from datakeys.controller.keyservice_client import KeyServiceClient
@@ -40,6 +41,7 @@ from datakeys.controller.kube.errors import (
 from datakeys.controller.kube.events import EventReason
 from datakeys.controller.kube.namespace_access import NamespaceAccess
 from datakeys.controller.kube.secret_memory import SecretMemory
+from datakeys.controller.re_encryption_turns import Turn, Turns
 from datakeys.controller.request_memory import RequestMemory
 
 #: Looks at objects that change under our hands, before the attempt counts as failed.
@@ -69,9 +71,19 @@ class RequestReconciler:
     keyservice: KeyServiceClient
     statuses: StatusWriter
     failures: FailureReporter
+    re_encrypter: DataKeyReEncrypter
+    turns: Turns
 
     async def reconcile(self, key: ObjectKey) -> float | None:
         """Look at a request once; return when to look again, in seconds; None: when something changes."""
+        turns = self.turns.take(key)
+        try:
+            return await self._reconcile(key, turns)
+        finally:
+            for turn in turns:
+                turn.end()
+
+    async def _reconcile(self, key: ObjectKey, turns: Sequence[Turn]) -> float | None:
         request = self.requests.get(key)
         if request is None or request.deleting:
             return None
@@ -79,11 +91,24 @@ class RequestReconciler:
         self.requests.set_busy(key)
         try:
             failed = await self._try(request)
+            for turn in turns:
+                failed = failed or await self._take_turn(key, turn)
             delay = None if failed is None else await self.failures.follow_up(request, failed)
         finally:
             self.requests.set_idle(key)
         metrics.RECONCILE_SECONDS.labels(failed.code if failed else "ok").observe(time.monotonic() - started)
         return delay
+
+    async def _take_turn(self, key: ObjectKey, turn: Turn) -> FailedAttempt | None:
+        """Re-encrypt the data keys and let the Secrets follow; return what is wrong with the request then."""
+        request = self.requests.get(key)
+        if request is None:
+            return None
+        not_encrypted = await self.re_encrypter.re_encrypt(request, turn)
+        request = self.requests.get(key)
+        failed = None if not_encrypted or request is None else await self._try(request)
+        turn.end(not_encrypted or failed)
+        return failed
 
     async def _try(self, request: RequestView) -> FailedAttempt | None:
         """Make one attempt; return how it failed, or None."""
