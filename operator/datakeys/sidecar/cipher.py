@@ -45,9 +45,14 @@ class CipherProcess(Handler):
         if self._clients >= MAX_CLIENTS:
             return False
         states = build_states(self._slots)
+        message = build_message(states)
         fds = [client.fileno(), *(one.fd for one in states if one.state == READY)]
         try:
-            send_message(self._channel or self._start(), build_message(states), fds)
+            if not self._channel or not _send(self._channel, message, fds):
+                # It isn't there, or it has just ended.
+                self.close()
+                if not _send(self._start(), message, fds):
+                    return False
         except OSError:
             return False
         self._clients += 1
@@ -102,6 +107,19 @@ class CipherProcess(Handler):
 
     def _count_gone(self) -> int:
         return sum(slot.gone for slot in self._slots)
+
+
+def _send(channel: Socket, message: bytes, fds: list[int]) -> bool:
+    """Return False if the process at the other end has ended.
+
+    Raises:
+        OSError: It has too much to read already.
+    """
+    try:
+        send_message(channel, message, fds)
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
 
 
 def build_states(slots: list[Slot]) -> list[KeyState]:

@@ -4,6 +4,7 @@ import base64
 import datetime as dt
 import ipaddress
 import json
+import os
 import shutil
 import ssl
 import subprocess
@@ -174,6 +175,19 @@ class Pod:
         process.terminate()
         output, _ = process.communicate(timeout=5)
         return output.decode()
+
+
+def find_python(uid: int) -> str:
+    """Return a Python 3.11 that a user may start; skip the test if there is none."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    for python in (sys.executable, "/usr/local/bin/python3.11", "/usr/bin/python3.11"):
+        try:
+            if subprocess.run([python, "-c", ""], user=uid, check=False, cwd="/").returncode == 0:
+                return python
+        except OSError:
+            continue
+    pytest.skip("no Python 3.11 that other users may start")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
