@@ -121,6 +121,12 @@ class WorkloadClient:
         """Delete a workload, at once."""
         self._call("delete", kind, None, name, propagation_policy="Background", grace_period_seconds=0)
 
+    def delete_all(self) -> None:
+        """Delete all workloads and pods."""
+        for kind in (*KINDS, "Pod"):
+            for item in self._call("list", kind, None).items:
+                self.delete(kind, item.metadata.name)
+
     def _call(self, verb: str, kind: str, body: Any, *names: str, **options: Any) -> Any:
         api = {"Job": client.BatchV1Api, "CronJob": client.BatchV1Api, "Pod": client.CoreV1Api}
         snake = {"StatefulSet": "stateful_set", "DaemonSet": "daemon_set", "CronJob": "cron_job"}

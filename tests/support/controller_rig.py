@@ -102,6 +102,11 @@ class Process:
             if sample.name == "datakeys_keyservice_calls_total" and sample.labels["operation"] == operation
         )
 
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the value of a metric, 0 if there is none."""
+        found = [sample.value for sample in self._samples() if (sample.name, sample.labels) == (name, labels)]
+        return sum(found)
+
     def wait_led(self) -> None:
         """Wait until it leads."""
         assert eventually(self.is_leader), self.log.read_text()[-2000:]

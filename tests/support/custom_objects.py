@@ -4,7 +4,7 @@ Zone: tests.
 """
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -39,6 +39,13 @@ class Objects:
     def get(self, plural: str, name: str) -> Json:
         """Return an object."""
         return dict(self._custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, plural, name))
+
+    def list(self, plural: str, selector: str = "") -> Sequence[Json]:
+        """Return the objects of a kind, or those with a label."""
+        answer = self._custom.list_namespaced_custom_object(
+            GROUP, VERSION, self.namespace, plural, label_selector=selector
+        )
+        return tuple(answer["items"])
 
     def exists(self, plural: str, name: str) -> bool:
         """Return whether an object exists."""
@@ -141,11 +148,13 @@ class Objects:
                 found[f"{kind}/{item.metadata.name}"] = item.metadata.resource_version
         return found
 
-    def event_reasons(self, name: str) -> list[str]:
+    def event_reasons(self, name: str) -> Sequence[str]:
         """Return the reasons of the Events about an object, oldest first."""
-        listed: Any = client.EventsV1Api(self.api).list_namespaced_event(self.namespace)
-        mine = [event for event in listed.items if event.regarding.name == name]
-        return [event.reason for event in sorted(mine, key=lambda event: event.event_time)]
+        return [event.reason for event in self._events(name)]
+
+    def event_notes(self, name: str) -> Sequence[str]:
+        """Return the texts of the Events about an object, oldest first."""
+        return [event.note for event in self._events(name)]
 
     def remove_all(self) -> None:
         """Remove all objects of the group, finalizers or not."""
@@ -157,6 +166,11 @@ class Objects:
                     self.patch(plural, name, {"metadata": {"finalizers": None}})
                 if self.exists(plural, name):
                     self.delete(plural, name)
+
+    def _events(self, name: str) -> Any:
+        listed: Any = client.EventsV1Api(self.api).list_namespaced_event(self.namespace)
+        mine = [event for event in listed.items if event.regarding.name == name]
+        return sorted(mine, key=lambda event: event.event_time)
 
     @property
     def _custom(self) -> Any:
