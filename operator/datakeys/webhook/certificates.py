@@ -1,14 +1,15 @@
-"""The serving certificate: load it from the mounted Secret, reload it when the kubelet replaces it.
+"""The serving certificate: load it from the mounted Secret, and see when the kubelet replaces it.
 
 Zone: the webhook's own TLS key passes through to OpenSSL; nothing else is known here. The key service renews
-the Secret; this module only reads.
+the Secret, or cert-manager does; this module only reads.
 """
 
 import contextlib
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _FILES: Final = ("tls.crt", "tls.key", "ca.crt")
 
@@ -19,23 +20,32 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was loaded: the authority's certificates (PEM) and the end of the certificate (seconds, epoch)."""
+    """One generation of the files.
+
+    Attributes:
+        ca_pem: The authority's certificates, PEM.
+        expires: End of the certificate, in seconds since the epoch.
+        ca_expires: End of the authority's certificate that has signed it.
+        version: Tells this generation from others.
+    """
 
     ca_pem: str
     expires: float
+    ca_expires: float
+    version: tuple[object, ...]
 
 
 class CertificateStore:
-    """One SSLContext for the life of the process; new handshakes get what was loaded last."""
+    """One SSLContext for the life of the process; new handshakes get what is served last."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._version: tuple[object, ...] = ()
+        self._checked: Loaded | None = None
         self.context = _build_server_context()
         self.loaded: Loaded | None = None
 
-    def reload(self) -> bool:
-        """Load the files if they have changed; return whether they were loaded.
+    def look(self) -> Loaded | None:
+        """Return what the files hold now, if it isn't served already. Unchanged files cost three stat calls.
 
         Raises:
             CertificateError: They can't be used; what was loaded before goes on to be served, and the next
@@ -43,13 +53,23 @@ class CertificateStore:
         """
         folder = self._find_folder()
         version = _read_version(folder)
-        if version == self._version:
-            return False
-        loaded = _check(folder)
-        # Checked in a context of its own first: a failed load leaves OpenSSL with half a pair.
+        if self._checked is None or self._checked.version != version:
+            self._checked = None
+            self._checked = _check(folder, version)
+        return None if self._checked == self.loaded else self._checked
+
+    def serve(self, found: Loaded) -> None:
+        """Serve what ``look`` has just returned.
+
+        Raises:
+            CertificateError: The files have changed since; the next look finds others.
+        """
+        folder = self._find_folder()
+        if _read_version(folder) != found.version:
+            raise CertificateError("the files are being replaced")
+        # Checked in a context of its own before: a failed load leaves OpenSSL with half a pair.
         self.context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
-        self._version, self.loaded = version, loaded
-        return True
+        self.loaded = found
 
     def _find_folder(self) -> Path:
         """Return the folder of one generation: the kubelet swaps the link ``..data`` in one step."""
@@ -71,7 +91,7 @@ def _read_version(folder: Path) -> tuple[object, ...]:
     return (folder, *((state.st_ino, state.st_mtime_ns, state.st_size) for state in states))
 
 
-def _check(folder: Path) -> Loaded:
+def _check(folder: Path, version: tuple[object, ...]) -> Loaded:
     """Load the files into contexts of their own and let them shake hands in memory.
 
     That proves at once that key and certificate belong together, that the certificate comes from ``ca.crt``
@@ -84,17 +104,21 @@ def _check(folder: Path) -> Loaded:
         ca_pem = (folder / "ca.crt").read_text(encoding="ascii")
         server_context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
         client_context.load_verify_locations(cadata=ca_pem)
-        return Loaded(ca_pem, _shake_hands(server_context, client_context))
+        certificate = _shake_hands(server_context, client_context)
     except ssl.SSLCertVerificationError as error:
         raise CertificateError(f"tls.crt isn't valid under ca.crt: {error.verify_message}") from None
     except ssl.SSLError as error:
         raise CertificateError(f"the files don't fit together: {error.reason}") from None
     except (OSError, ValueError):
         raise CertificateError("a file can't be read") from None
+    authorities = client_context.get_ca_certs()
+    signers = [one for one in authorities if one["subject"] == certificate["issuer"]]
+    ca_expires = max(map(_find_end, signers or authorities))
+    return Loaded(ca_pem, _find_end(certificate), ca_expires, version)
 
 
-def _shake_hands(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> float:
-    """Return the end of the server's certificate, in seconds since the epoch."""
+def _shake_hands(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> dict[str, Any]:
+    """Return the server's certificate as ``ssl`` shows it."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context.wrap_bio(to_client, to_server)
     server = server_context.wrap_bio(to_server, to_client, server_side=True)
@@ -102,5 +126,9 @@ def _shake_hands(server_context: ssl.SSLContext, client_context: ssl.SSLContext)
     for side in (client, server, client, server, client):
         with contextlib.suppress(ssl.SSLWantReadError):
             side.do_handshake()
-    certificate = client.getpeercert() or {}
+    return dict(client.getpeercert() or {})
+
+
+def _find_end(certificate: Mapping[str, Any]) -> float:
+    """Return the end of a certificate's validity, in seconds since the epoch."""
     return float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))

@@ -21,6 +21,11 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
             registry=self.registry,
         )
+        self.ca_expiry = Gauge(
+            "datakeys_webhook_ca_expiry_timestamp_seconds",
+            "When the CA ends that has signed the serving certificate, in seconds since the epoch; 0: none",
+            registry=self.registry,
+        )
         self.certificate_expiry = Gauge(
             "datakeys_webhook_certificate_expiry_timestamp_seconds",
             "When the serving certificate ends, in seconds since the epoch; 0: none is loaded",

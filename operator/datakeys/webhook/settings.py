@@ -38,6 +38,8 @@ class Settings:
     health_listen: Address
     #: DATAKEYS_TLS_DIRECTORY: the mounted Secret ``datakeys-webhook-tls``.
     tls_directory: Path
+    #: DATAKEYS_MANAGE_CA_BUNDLE: false if somebody else sets caBundle, such as cert-manager.
+    manages_ca_bundle: bool
     #: DATAKEYS_SIDECAR_IMAGE, DATAKEYS_SIDECAR_IMAGE_PULL_POLICY, DATAKEYS_SIDECAR_KIND,
     #: DATAKEYS_KEYSERVICE_URL and DATAKEYS_CLUSTER_NAME: what is injected.
     sidecar: SidecarSettings
@@ -64,6 +66,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         listen=_read_address(environment, "DATAKEYS_LISTEN", "0.0.0.0:8443"),
         health_listen=_read_address(environment, "DATAKEYS_HEALTH_LISTEN", "0.0.0.0:9443"),
         tls_directory=Path(environment.get("DATAKEYS_TLS_DIRECTORY") or "/var/run/datakeys/tls"),
+        manages_ca_bundle=_read_flag(environment, "DATAKEYS_MANAGE_CA_BUNDLE", default=True),
         sidecar=sidecar,
         log_level=(environment.get("DATAKEYS_LOG_LEVEL") or "INFO").upper(),
     )
@@ -81,6 +84,13 @@ def _read_kind(environment: Mapping[str, str]) -> SidecarKind:
         return SidecarKind(environment.get("DATAKEYS_SIDECAR_KIND") or SidecarKind.NATIVE)
     except ValueError:
         raise ValueError(f"DATAKEYS_SIDECAR_KIND must be {' or '.join(SidecarKind)}") from None
+
+
+def _read_flag(environment: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = environment.get(name) or str(default)
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{name} must be true or false")
+    return text.lower() == "true"
 
 
 def _read_address(environment: Mapping[str, str], name: str, default: str) -> Address:

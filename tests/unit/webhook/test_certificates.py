@@ -18,6 +18,14 @@ from .conftest import Authority
 Mount = Callable[[Authority, str], Path]
 
 
+def reload(store: CertificateStore) -> bool:
+    """Serve what the files hold; return whether that is news."""
+    found = store.look()
+    if found is not None:
+        store.serve(found)
+    return found is not None
+
+
 def serial_served(store: CertificateStore, trusted: bytes) -> str:
     """Shake hands over a socket; return the serial number the client sees."""
     ours, theirs = socket.socketpair()
@@ -42,26 +50,45 @@ def test_first_load_gives_authority_and_end(authority: Authority, mount: Mount) 
     """The bundle is what caBundle must become; the end is the certificate's."""
     store = CertificateStore(mount(authority, "1"))
     assert store.loaded is None
-    assert store.reload()
+    assert reload(store)
     assert store.loaded is not None
     assert store.loaded.ca_pem.encode() == authority.pem
     assert store.loaded.expires == pytest.approx(time.time() + 12 * 3600, abs=60)
+    assert store.loaded.ca_expires == pytest.approx(time.time() + 24 * 3600, abs=60)
 
 
 def test_unchanged_files_are_not_loaded_again(authority: Authority, mount: Mount) -> None:
     """A look is three stat calls."""
     store = CertificateStore(mount(authority, "1"))
-    assert [store.reload() for _ in range(3)] == [True, False, False]
+    assert [reload(store) for _ in range(3)] == [True, False, False]
+
+
+def test_files_are_served_only_when_that_is_wanted(authority: Authority, mount: Mount) -> None:
+    """A look changes nothing; what has been replaced since the look isn't served."""
+    store = CertificateStore(mount(authority, "1"))
+    reload(store)
+    first = serial_served(store, authority.pem)
+    mount(authority, "2")
+    second = store.look()
+    assert second is not None
+    assert store.look() == second
+    assert serial_served(store, authority.pem) == first
+    mount(authority, "3")
+    with pytest.raises(CertificateError, match="being replaced"):
+        store.serve(second)
+    assert serial_served(store, authority.pem) == first
+    assert reload(store)
+    assert serial_served(store, authority.pem) != first
 
 
 def test_swapped_secret_is_served_by_the_same_context(authority: Authority, mount: Mount) -> None:
     """After the kubelet's swap new handshakes see the new certificate; the listener goes on."""
     store = CertificateStore(mount(authority, "1"))
-    store.reload()
+    reload(store)
     context = store.context
     first = serial_served(store, authority.pem)
     mount(authority, "2")
-    assert store.reload()
+    assert reload(store)
     assert store.context is context
     assert serial_served(store, authority.pem) != first
 
@@ -69,10 +96,10 @@ def test_swapped_secret_is_served_by_the_same_context(authority: Authority, moun
 def test_new_authority_is_followed(authority: Authority, mount: Mount) -> None:
     """A new CA comes with its own bundle."""
     store = CertificateStore(mount(authority, "1"))
-    store.reload()
+    reload(store)
     renewed = Authority("next CA")
     mount(renewed, "2")
-    assert store.reload()
+    assert reload(store)
     assert store.loaded is not None
     assert store.loaded.ca_pem.encode() == renewed.pem
     serial_served(store, renewed.pem)
@@ -82,9 +109,9 @@ def test_plain_folder_is_watched_too(authority: Authority, tmp_path: Path) -> No
     """Without the kubelet's links, a changed file is enough."""
     authority.write(tmp_path)
     store = CertificateStore(tmp_path)
-    assert store.reload()
+    assert reload(store)
     authority.write(tmp_path)
-    assert store.reload()
+    assert reload(store)
 
 
 @pytest.mark.parametrize("name", ["tls.crt", "tls.key", "ca.crt"])
@@ -94,7 +121,7 @@ def test_missing_file_is_waited_for(authority: Authority, tmp_path: Path, name: 
     (tmp_path / name).unlink()
     store = CertificateStore(tmp_path)
     with pytest.raises(CertificateError, match="not all are there"):
-        store.reload()
+        reload(store)
     assert store.loaded is None
 
 
@@ -131,17 +158,17 @@ def test_unfit_files_leave_the_old_ones_in_service(
     """Half a swap, a wrong CA, an expired certificate: the old one is served on, and repair is noticed."""
     authority.write(tmp_path)
     store = CertificateStore(tmp_path)
-    store.reload()
+    reload(store)
     before = store.loaded
     serial = serial_served(store, authority.pem)
     damage(tmp_path, authority)
     for _ in range(2):
         with pytest.raises(CertificateError):
-            store.reload()
+            reload(store)
     assert store.loaded == before
     assert serial_served(store, authority.pem) == serial
     authority.write(tmp_path)
-    assert store.reload()
+    assert reload(store)
     assert serial_served(store, authority.pem) != serial
 
 
@@ -156,6 +183,6 @@ def test_certificates_of_openssl_are_loaded(tmp_path: Path) -> None:
     for step in steps:
         subprocess.run(["openssl", *step.split()], cwd=tmp_path, check=True, capture_output=True)
     store = CertificateStore(tmp_path)
-    assert store.reload()
+    assert reload(store)
     assert store.loaded is not None
     assert store.loaded.expires == pytest.approx(time.time() + 86400, abs=600)

@@ -1,6 +1,7 @@
 """The whole process on loopback: readiness, TLS, metrics, renewal, draining; and the settings."""
 
 import asyncio
+import base64
 import os
 import signal
 import socket
@@ -9,13 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
-from datakeys.webhook import server as server_module
+from datakeys.webhook import certificate_care
+from datakeys.webhook.ca_bundle import find_certificates
 from datakeys.webhook.patches import SidecarKind
 from datakeys.webhook.request_lookup import KubernetesRequestLookup
 from datakeys.webhook.server import Webhook
@@ -49,7 +54,12 @@ class Running:
     def __init__(self, folder: Path, session: ClientSession) -> None:
         self.configuration = FakeConfiguration("")
         self.settings = Settings(
-            Address("127.0.0.1", free_port()), Address("127.0.0.1", free_port()), folder, SETTINGS, "INFO"
+            listen=Address("127.0.0.1", free_port()),
+            health_listen=Address("127.0.0.1", free_port()),
+            tls_directory=folder,
+            manages_ca_bundle=True,
+            sidecar=SETTINGS,
+            log_level="INFO",
         )
         lookup = KubernetesRequestLookup(FakeApi().get)
         self.webhook = Webhook(self.settings, lookup, self.configuration, drain_seconds=0.5)
@@ -70,6 +80,20 @@ class Running:
             response: dict[str, Any] = (await answer.json())["response"]
             return response
 
+    async def fetch_issuer(self) -> str:
+        """Return the name of the CA that has signed the served certificate."""
+        address = ("127.0.0.1", self.settings.listen.port)
+        pem = await asyncio.to_thread(ssl.get_server_certificate, address)
+        names = x509.load_pem_x509_certificate(pem.encode()).issuer
+        return str(names.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+    async def wait_issuer(self, name: str) -> None:
+        """Wait until a certificate of a CA is served."""
+        end = time.monotonic() + 10
+        while await self.fetch_issuer() != name:
+            assert time.monotonic() < end, name
+            await asyncio.sleep(0.05)
+
     async def wait_ready(self, status: int = 200) -> None:
         """Wait until /readyz gives a status."""
         end = time.monotonic() + 10
@@ -84,8 +108,9 @@ class Running:
 @pytest.fixture
 async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
     """Start a webhook whose certificate isn't mounted yet."""
-    monkeypatch.setattr(server_module, "CERTIFICATE_SECONDS", 0.05)
-    monkeypatch.setattr(server_module, "_FIRST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(certificate_care, "CERTIFICATE_SECONDS", 0.05)
+    monkeypatch.setattr(certificate_care, "FIRST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(certificate_care, "SETTLE_SECONDS", 0.5)
     async with ClientSession() as session:
         made = Running(tmp_path / "tls", session)
         made.task = asyncio.create_task(made.webhook.run())
@@ -115,17 +140,53 @@ async def test_ready_only_with_certificate_and_bundle(
 async def test_renewal_goes_on_without_a_restart(
     running: Running, authority: Authority, mount: Mount
 ) -> None:
-    """A new certificate of a new CA is served, and its bundle set."""
+    """A new certificate of a new CA is served only after the API server was told to trust it; none fails."""
     mount(authority, "1")
     await running.wait_ready()
     renewed = Authority("next CA")
     mount(renewed, "2")
-    for _ in range(250):
-        if running.configuration.bundles == [encode(renewed.pem.decode())]:
-            break
+    served = ""
+    end = time.monotonic() + 10
+    while served != "next CA" and time.monotonic() < end:
+        bundle = base64.b64decode(running.configuration.bundles[0])
+        assert (await running.review(bundle))["allowed"]
+        served = await running.fetch_issuer()
         await asyncio.sleep(0.02)
+    assert served == "next CA"
     assert (await running.review(renewed.pem))["allowed"]
+    assert set(find_certificates(base64.b64decode(running.configuration.bundles[0]).decode())) == set(
+        find_certificates((authority.pem + renewed.pem).decode())
+    )
     await running.wait_ready()
+
+
+async def test_certificate_waits_while_the_bundle_cannot_be_set(
+    running: Running, authority: Authority, mount: Mount
+) -> None:
+    """The API server would refuse it: the old one is served as long as it is valid."""
+    mount(authority, "1")
+    await running.wait_ready()
+    running.configuration.error = ConnectionError()
+    mount(Authority("next CA"), "2")
+    await asyncio.sleep(1.5)
+    assert await running.fetch_issuer() == "webhook CA"
+    running.configuration.error = None
+    await running.wait_issuer("next CA")
+
+
+async def test_expired_certificate_waits_for_nothing(
+    running: Running, authority: Authority, mount: Mount
+) -> None:
+    """Nothing is lost by serving another one then."""
+    folder = mount(authority, "1")
+    await running.wait_ready()
+    loaded = running.webhook._certificates.loaded
+    assert loaded is not None
+    assert folder.exists()
+    running.webhook._certificates.loaded = replace(loaded, expires=time.time() - 1)
+    running.configuration.error = ConnectionError()
+    mount(Authority("next CA"), "2")
+    await running.wait_issuer("next CA")
 
 
 async def test_broken_renewal_keeps_serving(running: Running, authority: Authority, mount: Mount) -> None:
@@ -151,6 +212,8 @@ async def test_metrics_show_admissions_and_expiry(
     assert "datakeys_webhook_admission_seconds_bucket" in text
     (line,) = [one for one in text.splitlines() if one.startswith("datakeys_webhook_certificate_expiry")]
     assert float(line.split()[1]) == pytest.approx(time.time() + 12 * 3600, abs=60)
+    (line,) = [one for one in text.splitlines() if one.startswith("datakeys_webhook_ca_expiry")]
+    assert float(line.split()[1]) == pytest.approx(time.time() + 24 * 3600, abs=60)
 
 
 async def test_sigterm_drains(running: Running, authority: Authority, mount: Mount) -> None:
@@ -174,6 +237,7 @@ def test_settings_are_read_once_with_defaults() -> None:
     assert settings.sidecar.kind is SidecarKind.NATIVE
     ordinary = read_settings({**REQUIRED, "DATAKEYS_SIDECAR_KIND": "ordinary"}).sidecar.kind
     assert ordinary is SidecarKind.ORDINARY
+    assert settings.manages_ca_bundle
     assert settings.tls_directory == Path("/var/run/datakeys/tls")
     assert read_settings({**REQUIRED, "DATAKEYS_LISTEN": "[::]:1"}).listen == Address("::", 1)
 
@@ -186,6 +250,7 @@ def test_settings_are_read_once_with_defaults() -> None:
         ("DATAKEYS_CLUSTER_NAME", ""),
         ("DATAKEYS_SIDECAR_IMAGE_PULL_POLICY", "Sometimes"),
         ("DATAKEYS_SIDECAR_KIND", "auto"),
+        ("DATAKEYS_MANAGE_CA_BUNDLE", "perhaps"),
         ("DATAKEYS_LISTEN", "8443"),
         ("DATAKEYS_HEALTH_LISTEN", "host:https"),
     ],
