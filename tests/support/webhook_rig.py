@@ -51,13 +51,15 @@ def running_webhook(kubeconfig: Path, api: client.ApiClient, folder: Path) -> It
             "DATAKEYS_CLUSTER_NAME": "cluster-1",
             "DATAKEYS_KEYSERVICE_URL": "https://datakeys-keyservice.datakey-system.svc:443",
         }
-        process = subprocess.Popen([sys.executable, "-m", "datakeys.webhook"], env=environment)
+        with (folder / "webhook.log").open("wb") as log:
+            command = [sys.executable, "-m", "datakeys.webhook"]
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             wait_for(lambda: _is_ready(f"http://127.0.0.1:{health_port}/readyz"), "the webhook is ready")
             yield installation
         finally:
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(30) == 0, (folder / "webhook.log").read_text()[-2000:]
 
 
 def _find_own_address(server: str) -> str:

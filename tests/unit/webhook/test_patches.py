@@ -233,6 +233,12 @@ def test_guaranteed_pod_stays_guaranteed(resources: dict[str, Any], guaranteed: 
     assert (made["requests"] == made["limits"]) is guaranteed
 
 
+def test_pod_that_has_resources_as_a_whole_shares_them_with_the_sidecar() -> None:
+    """The sum of the containers' requests must not exceed the pod's."""
+    pod = inject(build_pod(resources={"requests": {"memory": "16Mi"}}))
+    assert sidecar(pod)["resources"] == {}
+
+
 def test_host_settings_and_everything_else_stay() -> None:
     """Fields that aren't the webhook's own are exactly as before."""
     spec: dict[str, Any] = {

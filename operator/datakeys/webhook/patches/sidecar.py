@@ -138,6 +138,13 @@ def _build_security_context(user: int) -> JsonObject:
 
 
 def _build_resources(pod: Pod, *, endpoint: bool) -> JsonObject:
+    """Return requests and limits that keep the pod valid, and in its quality-of-service class.
+
+    With resources of the pod as a whole there are none: all containers share them, and the sum must not exceed
+    them. Source: Kubernetes "Assign Pod-level CPU and memory resources".
+    """
+    if pod["spec"].get("resources"):
+        return {}
     if all(_is_guaranteed(one.container) for one in iterate_containers(pod)):
         both = ENDPOINT_GUARANTEED if endpoint else GUARANTEED
         return {"requests": dict(both), "limits": dict(both)}
