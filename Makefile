@@ -55,6 +55,10 @@ crds: $(VENV)/complete ## Write crds/ and the chart's copies from the contract
 conformance: $(VENV)/complete ## Write docs/conformance.md from what the tests run on
 	@$(PYTHON) hack/generate_conformance.py
 
+.PHONY: plugin
+plugin: $(VENV)/complete ## Build `kubectl kms` as one file, dist/kubectl-kms, with its krew manifest
+	@$(PYTHON) hack/build_plugin.py dist $(if $(PLUGIN_URI),--uri $(PLUGIN_URI))
+
 .PHONY: lock
 lock: ## Resolve the lock files again (needs uv)
 	@set -e
