@@ -305,6 +305,21 @@ def test_sidecar_that_has_failed() -> None:
     assert "ended with status 2" in first_failure(facts(pod)).detail
 
 
+def test_app_that_can_t_start_is_told_apart_from_its_keys() -> None:
+    """The keys are there; the explanation says where else to look."""
+    pod = build_injected_pod(status=STARTED)
+    waiting = {"waiting": {"reason": "CreateContainerConfigError", "message": "no user"}}
+    pod["status"]["containerStatuses"] = [
+        {"name": "app", "state": waiting},
+        {"name": "b", "state": {"waiting": {"reason": "PodInitializing"}}},
+    ]
+    checks = decide_pod(facts(pod))
+    assert [check.detail for check in checks if check.name == "app"] == [
+        "container app can't start: CreateContainerConfigError no user"
+    ]
+    assert build_explanation("Pod/orders-1", NAMESPACE, checks).conclusion[0] is Verdict.PASS
+
+
 def test_pod_without_a_node() -> None:
     """That has nothing to do with data keys."""
     pod = build_injected_pod()

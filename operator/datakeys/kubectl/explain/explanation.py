@@ -9,7 +9,7 @@ from datakeys.kubectl.explain.facts import PodFacts, RequestFacts
 from datakeys.kubectl.explain.injection_checks import check_injection
 from datakeys.kubectl.explain.pod_wishes import account_of_pod, is_injected
 from datakeys.kubectl.explain.request_checks import check_requests, check_trust_bundle
-from datakeys.kubectl.explain.sidecar_checks import check_sidecar
+from datakeys.kubectl.explain.sidecar_checks import check_app, check_sidecar
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,12 @@ def decide_pod(facts: PodFacts) -> list[Check]:
     checks += check_requests(facts.around, namespace, account_of_pod(facts.pod))
     if not is_injected(facts.pod):
         return checks
-    return [*checks, check_trust_bundle(facts.around.trust_bundle), *check_sidecar(facts)]
+    return [
+        *checks,
+        check_trust_bundle(facts.around.trust_bundle),
+        *check_sidecar(facts),
+        *check_app(facts.pod),
+    ]
 
 
 def decide_request(facts: RequestFacts, namespace: str) -> list[Check]:

@@ -7,6 +7,7 @@ from datakeys.kubectl.answers import Gap, Json, list_items
 from datakeys.kubectl.explain.checks import Check, failed, passed, unseen, waits
 from datakeys.kubectl.explain.facts import PodFacts
 from datakeys.kubectl.explain.pod_wishes import (
+    SIDECAR_NAME,
     find_sidecar_status,
     is_init_container,
     is_native_sidecar,
@@ -106,6 +107,21 @@ def _check_log(facts: PodFacts) -> list[Check]:
     if not is_native_sidecar(facts.pod) and any(event.get("event") == "delivered" for event in facts.log):
         return [passed("delivered", _tell_delivered(facts))]
     return [waits("delivered", "not yet; the sidecar tells of no error")]
+
+
+def check_app(pod: Json) -> list[Check]:
+    """Return what keeps the pod's other containers from starting, so that nobody looks for it at the keys."""
+    status = pod.get("status") or {}
+    checks = []
+    for one in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+        waiting = (one.get("state") or {}).get("waiting") or {}
+        reason = waiting.get("reason", "")
+        if one["name"] != SIDECAR_NAME and reason and reason not in _STARTING:
+            text = f"container {one['name']} can't start: {reason} {waiting.get('message', '')}".rstrip()
+            checks.append(
+                waits("app", text, "this has nothing to do with its data keys: kubectl describe pod")
+            )
+    return checks
 
 
 def find_open_failures(log: Sequence[Json]) -> dict[str, Json]:
