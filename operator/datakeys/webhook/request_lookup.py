@@ -12,8 +12,9 @@ from datakeys.webhook.admission import LookupUnavailableError
 from datakeys.webhook.kubernetes_api import ApiError
 from datakeys.webhook.patches import RequestFacts
 
-#: A Deployment's pods come in bursts. A request's spec is immutable, so only its re-creation could go unseen.
-REMEMBER_SECONDS: Final = 5.0
+#: A Deployment's pods come in bursts. So long a new version of a data key, or another request of the same
+#: name, may go unseen: both take the controller longer.
+REMEMBER_SECONDS: Final = 1.0
 _MAX_REMEMBERED: Final = 4096
 
 GetRequest = Callable[[str, str], dict[str, Any]]

@@ -64,7 +64,7 @@ def test_environment_is_the_architecture_s() -> None:
 def test_startup_probe_holds_the_app_back() -> None:
     """The probe asks every second and is patient for a day: restarts of the sidecar would help nobody."""
     probe = sidecar(inject(build_pod()))["startupProbe"]
-    assert probe["exec"]["command"] == ["python3", "-m", "datakeys.sidecar", "probe"]
+    assert probe["exec"]["command"] == ["datakeys-sidecar", "probe"]
     assert (probe["periodSeconds"], probe["failureThreshold"]) == (1, 86400)
 
 

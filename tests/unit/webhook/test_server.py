@@ -51,13 +51,13 @@ def free_port() -> int:
 class Running:
     """A running webhook and a client of it."""
 
-    def __init__(self, folder: Path, session: ClientSession) -> None:
+    def __init__(self, folder: Path, session: ClientSession, *, manages_ca_bundle: bool = True) -> None:
         self.configuration = FakeConfiguration("")
         self.settings = Settings(
             listen=Address("127.0.0.1", free_port()),
             health_listen=Address("127.0.0.1", free_port()),
             tls_directory=folder,
-            manages_ca_bundle=True,
+            manages_ca_bundle=manages_ca_bundle,
             sidecar=SETTINGS,
             log_level="INFO",
         )
@@ -106,13 +106,15 @@ class Running:
 
 
 @pytest.fixture
-async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
-    """Start a webhook whose certificate isn't mounted yet."""
+async def running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> AsyncIterator[Running]:
+    """Start a webhook whose certificate isn't mounted yet; the parameter: whether it sets its own caBundle."""
     monkeypatch.setattr(certificate_care, "CERTIFICATE_SECONDS", 0.05)
     monkeypatch.setattr(certificate_care, "FIRST_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(certificate_care, "SETTLE_SECONDS", 0.5)
     async with ClientSession() as session:
-        made = Running(tmp_path / "tls", session)
+        made = Running(tmp_path / "tls", session, manages_ca_bundle=getattr(request, "param", True))
         made.task = asyncio.create_task(made.webhook.run())
         yield made
         if not made.task.done():
@@ -187,6 +189,25 @@ async def test_expired_certificate_waits_for_nothing(
     running.configuration.error = ConnectionError()
     mount(Authority("next CA"), "2")
     await running.wait_issuer("next CA")
+
+
+@pytest.mark.parametrize("running", [False], indirect=True, ids=["cert-manager"])
+async def test_ca_bundle_of_cert_manager_is_waited_for(
+    running: Running, authority: Authority, mount: Mount
+) -> None:
+    """A Secret with tls.crt, tls.key and ca.crt, whoever made it; only reads of the configuration."""
+    mount(authority, "1")
+    await asyncio.sleep(0.3)
+    assert (await running.get("/readyz"))[1] == "caBundle isn't set yet\n"
+    running.configuration.bundles = [encode(authority.pem.decode())]
+    await running.wait_ready()
+    renewed = Authority("next CA")
+    mount(renewed, "2")
+    await asyncio.sleep(1)
+    assert await running.fetch_issuer() == "webhook CA"
+    running.configuration.bundles = [encode((authority.pem + renewed.pem).decode())]
+    await running.wait_issuer("next CA")
+    assert running.configuration.patches == []
 
 
 async def test_broken_renewal_keeps_serving(running: Running, authority: Authority, mount: Mount) -> None:

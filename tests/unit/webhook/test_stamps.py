@@ -207,13 +207,39 @@ def test_requests_removal_takes_the_label(annotations: dict[str, str]) -> None:
     assert labels_of(stamp(change(stamped, **{name: None}), stamped)) == {}
 
 
-def test_job_of_a_cron_job_belongs_to_the_cron_job() -> None:
-    """Every run gets the same data key, also if the CronJob is older than this webhook."""
-    owner = [{"kind": "CronJob", "name": "report", "controller": True}]
-    for template in (KEY, {**KEY, "datakeys.dev/workload": "CronJob/report"}):
-        stamped = stamp(build_workload("Job", None, template, ownerReferences=owner))
-        assert annotations_of(stamped)["datakeys.dev/workload"] == "CronJob/report"
-        assert stamped["metadata"]["labels"] == LABEL
+STAMPED = {**KEY, "datakeys.dev/workload": "CronJob/report"}
+OWNER = {"kind": "CronJob", "name": "report"}
+
+
+@pytest.mark.parametrize(
+    ("template", "owners"),
+    [
+        (STAMPED, [{**OWNER, "controller": True}]),
+        (KEY, [{**OWNER, "controller": True}]),
+        (STAMPED, [OWNER]),
+        (KEY, [OWNER]),
+        (STAMPED, []),
+    ],
+    ids=["scheduled", "older-than-the-webhook", "by-hand", "by-hand-older", "copied"],
+)
+def test_job_of_a_cron_job_belongs_to_the_cron_job(
+    template: dict[str, str], owners: list[dict[str, Any]]
+) -> None:
+    """Every run gets the same data key, whoever starts it."""
+    stamped = stamp(build_workload("Job", None, template, ownerReferences=owners))
+    assert annotations_of(stamped)["datakeys.dev/workload"] == "CronJob/report"
+    assert stamped["metadata"]["labels"] == LABEL
+
+
+def test_copied_template_doesn_t_bring_another_workload_s_data_key() -> None:
+    """Who copies a Deployment, stamp and all, under another name gets a data key of its own."""
+    copied = {**KEY, "datakeys.dev/workload": "Deployment/other"}
+    assert annotations_of(stamp(build_workload("Deployment", None, copied))) == {
+        **KEY,
+        "datakeys.dev/workload": "Deployment/orders",
+    }
+    job = stamp(build_workload("Job", None, {**KEY, "datakeys.dev/workload": "Job/other"}))
+    assert annotations_of(job)["datakeys.dev/workload"] == "Job/orders"
 
 
 def test_job_s_template_is_never_changed_later() -> None:
@@ -251,6 +277,10 @@ def test_job_that_asks_too_late_is_refused() -> None:
             "annotation datakeys.dev/key-name: ",
         ),
         (build_workload("Job", KEY, name=None, generateName="import-"), "metadata.generateName: "),
+        (
+            build_workload("Job", None, {**KEY, "datakeys.dev/workload": "CronJob/A B"}),
+            "annotation datakeys.dev/workload: ",
+        ),
     ],
 )
 def test_malformed_wish_is_refused_on_creation(workload: Workload, start: str) -> None:

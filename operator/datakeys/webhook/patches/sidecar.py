@@ -24,8 +24,8 @@ GUARANTEED: Final = {"cpu": "100m", "memory": "64Mi"}
 FAILURE_THRESHOLD: Final = 86400
 #: By this variable of the environment the sidecar is known, whatever its image and command are.
 MARK: Final = "DATAKEYS_DELIVERY"
-_COMMAND: Final = ("python3", "-m", "datakeys.sidecar")
-
+#: The program in the sidecar's image.
+_COMMAND: Final = ("datakeys-sidecar",)
 _WAIT: Final = f"until {' '.join(_COMMAND)} probe; do sleep 0.5; done"
 
 JsonObject = dict[str, Any]
@@ -140,8 +140,8 @@ def _build_security_context(user: int) -> JsonObject:
 def _build_resources(pod: Pod, *, endpoint: bool) -> JsonObject:
     """Return requests and limits that keep the pod valid, and in its quality-of-service class.
 
-    With resources of the pod as a whole there are none: all containers share them, and the sum must not exceed
-    them. Source: Kubernetes "Assign Pod-level CPU and memory resources".
+    With resources of the pod as a whole there are none: all containers share them, and the sum must not
+    exceed them. Source: Kubernetes "Assign Pod-level CPU and memory resources".
     """
     if pod["spec"].get("resources"):
         return {}

@@ -175,10 +175,20 @@ def _find_stamp(workload: JsonObject, asked: Mapping[str, str]) -> Workload | No
             f"metadata.generateName: the data key of annotation {ANNOTATION_KEY} is named after the {kind}; "
             f"give metadata.name, or make a DataKeyRequest and name it in annotation {ANNOTATION_REQUESTS}"
         )
-    owner = next((one for one in metadata.get("ownerReferences") or () if one.get("controller")), None)
-    if kind == _JOB and owner and owner["kind"] == _CRON_JOB:
-        return Workload(_CRON_JOB, owner["name"])
-    return Workload(kind, metadata["name"])
+    cron_job = _find_cron_job(workload) if kind == _JOB else None
+    return cron_job or Workload(kind, metadata["name"])
+
+
+def _find_cron_job(job: JsonObject) -> Workload | None:
+    """Return the CronJob that a Job is a run of, also of one started by ``kubectl create job --from``."""
+    stamp = _get_members(job, "annotations").get(ANNOTATION_WORKLOAD, "")
+    if stamp.startswith(f"{_CRON_JOB}/"):
+        try:
+            return Workload.parse(stamp)
+        except ValueError as error:
+            raise RefusedError(f"annotation {ANNOTATION_WORKLOAD}: is {error}") from None
+    owners = job["metadata"].get("ownerReferences") or ()
+    return next((Workload(_CRON_JOB, one["name"]) for one in owners if one["kind"] == _CRON_JOB), None)
 
 
 def _build_template_patch(
