@@ -1,8 +1,9 @@
 """What keeps plaintext out of dumps and off disks. Zone: no secrets pass through here.
 
 The resident process never holds plaintext: the child writes it straight into a memory-backed file whose
-descriptor it inherits, and delivery by socket uses ``sendfile``. So only the short-lived child needs memory
-locks and a ban on ptrace, and it can pay for ``ctypes`` (0.7 MiB, which the resident process saves).
+descriptor it inherits, and delivery by socket maps that file while the kernel copies from it. So only the
+short-lived processes, the child and the cipher process, need memory locks and a ban on ptrace, and they can pay
+for ``ctypes`` (0.7 MiB, which the resident process saves).
 """
 
 import os

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -297,3 +298,20 @@ def test_many_clients_at_once_get_their_own_answers(sock: Path, body: bytes) -> 
     for thread in threads:
         thread.join()
     assert results == {number: body[number : number + (2 << 20)] for number in range(8)}
+
+
+def test_client_of_the_documentation_streams(sock: Path, body: bytes) -> None:
+    """The Python code of ``docs/socket-api.md`` takes a large body both ways, and reports what is wrong."""
+    page = (Path(__file__).parents[3] / "docs" / "socket-api.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code.replace("/var/run/datakeys/keys/datakeys.sock", str(sock)), names)  # noqa: S102
+    call = names["call"]
+    plaintext = body[: 10 << 20]
+    ciphertext = b"".join(call("encrypt", "orders", _cut(plaintext, 1 << 18), "YQ=="))
+    assert decrypt(KEY, ciphertext, b"a") == plaintext
+    assert b"".join(call("decrypt", "orders", _cut(ciphertext, 1 << 18), "YQ==")) == plaintext
+    with pytest.raises(RuntimeError, match="InvalidCiphertextException"):
+        list(call("decrypt", "orders", _cut(ciphertext, 1 << 18)))
+    with pytest.raises(http.client.IncompleteRead):
+        list(call("decrypt", "orders", [ciphertext[: 5 << 20]], "YQ=="))
