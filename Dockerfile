@@ -44,7 +44,8 @@ FROM builder AS sidecar-builder
 COPY operator/datakeys/__init__.py /opt/datakeys-app/datakeys/
 COPY operator/datakeys/contract /opt/datakeys-app/datakeys/contract
 COPY operator/datakeys/sidecar /opt/datakeys-app/datakeys/sidecar
-RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/datakeys-app
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/datakeys-app \
+    && mkdir /opt/bin && ln -s /opt/datakeys-app/datakeys/sidecar/__main__.py /opt/bin/datakeys-sidecar
 
 # Bytecode is made above because the root file system is read-only where these images run. The code
 # belongs to root, and nothing is imported from the working directory, which a Pod may choose.
@@ -70,6 +71,8 @@ COPY --from=keyservice-builder /opt/dependencies /opt/dependencies
 COPY --from=keyservice-builder /opt/datakeys-app /opt/datakeys-app
 ENTRYPOINT ["python3", "-m", "datakeys.keyservice"]
 
+# Starts by GNU env (coreutils 8.31 or newer), which the base must have.
 FROM runtime AS sidecar
 COPY --from=sidecar-builder /opt/datakeys-app /opt/datakeys-app
-ENTRYPOINT ["python3", "-m", "datakeys.sidecar"]
+COPY --from=sidecar-builder /opt/bin /usr/local/bin
+ENTRYPOINT ["datakeys-sidecar"]

@@ -1,24 +1,30 @@
-"""``python -m datakeys.sidecar [run|probe]``: picks the command. Zone: no secrets."""
+#!/usr/bin/env -S --block-signal=TERM --block-signal=INT python3 -ISB
+"""The sidecar's program, ``datakeys-sidecar [run|probe]`` in its image: picks the command. Zone: no secrets.
 
+The first line makes it small and stoppable. ``-I`` reads no environment and no user folder, ``-S`` skips
+site-packages, ``-B`` writes nothing; ``-m`` would load 1 MiB more and take 10 ms longer. Process 1 ignores
+SIGTERM until it has a handler for it, except while the signal is blocked: then it waits for the handler.
+"""
+
+import os
 import sys
 
-from datakeys.sidecar.interpreter import exec_resident
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))))  # noqa: PTH120
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command and return its exit status.
-
-    ``run`` never returns: it replaces this process with a smaller interpreter.
-    """
+    """Run one command and return its exit status; ``run`` ends the process itself."""
+    # Imported here: neither command needs the other's modules.
     command = arguments[0] if arguments else "run"
     if command == "probe":
-        # Imported here: the resident process never needs it.
         from datakeys.sidecar.probe import probe_from_environment  # noqa: PLC0415
 
         return probe_from_environment()
     if command == "run":
-        exec_resident()
-    sys.stderr.write("usage: python -m datakeys.sidecar [run|probe]\n")
+        from datakeys.sidecar.resident import main as run  # noqa: PLC0415
+
+        run()
+    sys.stderr.write("usage: datakeys-sidecar [run|probe]\n")
     return 2
 
 

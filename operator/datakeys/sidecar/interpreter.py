@@ -1,7 +1,6 @@
-"""How this package starts an interpreter of its own: as small and as closed as possible.
+"""How this package starts an interpreter of its own: as small and as closed as ``__main__`` itself.
 
-Zone: no secrets. ``-I`` reads no environment and no user folder, ``-S`` skips site-packages (about 1 MiB with
-``runpy``, which ``-m`` needs), ``-B`` writes nothing. The code is found by the path given here only.
+Zone: no secrets. The code is found by the path given here only.
 """
 
 # pathlib costs more memory and start time than this module does.
@@ -20,9 +19,3 @@ def build_command(module: str, *arguments: str) -> list[str]:
     """Return the command line that runs ``main()`` of a module of this package."""
     boot = _BOOT.format(module=module)
     return [sys.executable, "-I", "-S", "-B", "-c", boot, ROOT, *arguments]
-
-
-def exec_resident() -> None:
-    """Become the resident process; the process id stays, so signals for PID 1 reach it."""
-    command = build_command("resident")
-    os.execv(command[0], command)  # noqa: S606 - no shell is wanted

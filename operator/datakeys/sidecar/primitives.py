@@ -28,6 +28,11 @@ def on_signal(number: int, handler: "Callable[..., None]") -> None:
     _signal.signal(number, handler)
 
 
+def unblock(numbers: "tuple[int, ...]") -> None:
+    """Let signals through that this process was started with blocked; those that wait come at once."""
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, numbers)
+
+
 def set_wakeup_fd(fd: int) -> None:
     """Write a byte to a non-blocking descriptor on every signal, so that poll(2) returns."""
     _signal.set_wakeup_fd(fd, warn_on_full_buffer=False)

@@ -7,7 +7,7 @@ import os
 import select
 import time
 
-from datakeys.sidecar.primitives import SIGINT, SIGTERM, on_signal, set_wakeup_fd
+from datakeys.sidecar.primitives import SIGINT, SIGTERM, on_signal, set_wakeup_fd, unblock
 
 READABLE = select.POLLIN
 WRITABLE = select.POLLOUT
@@ -51,8 +51,11 @@ class Reactor:
         os.set_blocking(wakeup_fd, False)
         os.set_blocking(write_fd, False)
         set_wakeup_fd(write_fd)
-        for number in (SIGTERM, SIGINT):
+        stopping = (SIGTERM, SIGINT)
+        for number in stopping:
             on_signal(number, self._stop)
+        # Those that came since the start of the process: see the first line of ``__main__``.
+        unblock(stopping)
         self.add(wakeup_fd, READABLE, _Drain(wakeup_fd))
 
     def _stop(self, *_: object) -> None:

@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
 
 KEY_ARN = "arn:k8s:kms:test:team:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-OPERATOR = Path(__file__).parents[3] / "operator"
+PROGRAM = Path(__file__).parents[3] / "operator/datakeys/sidecar/__main__.py"
 
 
 def make_certificate(folder: Path) -> None:
@@ -154,9 +154,9 @@ class Pod:
         uid: int | None = None,
         python: str = sys.executable,
     ) -> "subprocess.Popen[bytes]":
-        """Start ``python -m datakeys.sidecar`` as in the container: no HOME, nothing from the shell."""
+        """Start the program as its first line does, with a given Python: no HOME, nothing from the shell."""
         process = subprocess.Popen(
-            [python, "-S", "-m", "datakeys.sidecar", *arguments],
+            [python, "-ISB", str(PROGRAM), *arguments],
             env={**self.environment, **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -244,7 +244,6 @@ def pod(memory_folder: Path, key_service: FakeKeyService, certificates: Path) ->
     (root / "token").write_text("token-of-the-pod\n")
     shutil.copy(certificates / "ca.crt", root / "ca.crt")
     environment = {
-        "PYTHONPATH": str(OPERATOR),
         "DATAKEYS_REQUESTS": "orders",
         "DATAKEYS_DELIVERY": "file",
         "DATAKEYS_KEYSERVICE_URL": key_service.url,
