@@ -2,8 +2,8 @@
 
 The resident process never holds plaintext: the child writes it straight into a memory-backed file whose
 descriptor it inherits, and delivery by socket maps that file while the kernel copies from it. So only the
-short-lived processes, the child and the cipher process, need memory locks and a ban on ptrace, and they can pay
-for ``ctypes`` (0.7 MiB, which the resident process saves).
+short-lived ones, the child and the cipher process, need memory locks and a ban on ptrace; they can pay for
+``ctypes`` (0.7 MiB, which the resident process saves).
 """
 
 import os
