@@ -34,6 +34,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if eq .Release.Namespace "kube-system" }}
 {{- fail "install datakey-operator into a namespace of its own: key records must not share kube-system with others" }}
 {{- end }}
+{{- with .Values.certificates }}
+{{- if or (gt (mul 3 .leafHours) (int64 .caHours)) (gt (mul 6 .overlapHours) (int64 .caHours)) }}
+{{- fail "certificates: caHours must be at least 3 times leafHours and 6 times overlapHours" }}
+{{- end }}
+{{- if and .webhook.certManager.enabled (not .webhook.certManager.issuerRef.name) }}
+{{- fail "certificates.webhook.certManager.issuerRef.name is required: the Issuer or ClusterIssuer that makes the webhook's certificate" }}
+{{- end }}
+{{- end }}
 {{- $webhooks := lookup "admissionregistration.k8s.io/v1" "MutatingWebhookConfiguration" "" "datakeys-webhook" }}
 {{- if $webhooks }}
 {{- $owner := $webhooks.metadata.annotations | default dict }}

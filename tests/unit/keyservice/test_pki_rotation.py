@@ -305,6 +305,23 @@ def test_slow_replica_never_takes_back_a_newer_bundle(
     assert published(api).count("BEGIN CERTIFICATE") == 2
 
 
+def test_certificate_of_cert_manager_is_left_alone(api: FakeClusterApi, clock: Clock) -> None:
+    """The webhook's Secret is neither written nor read then, be it there or not."""
+    certificates = Certificates(
+        ObjectsApi(api, "datakey-system"),
+        ObjectsApi(api, "datakey-system", CONFIG_MAPS),
+        clock,
+        clock,
+        USUAL,
+        with_webhook=False,
+    )
+    served = certificates.ensure()
+    assert api.names() == ["datakeys-keyservice-tls", "datakeys-pki"]
+    api.drop("datakeys-pki")
+    assert certificates.ensure().leaf == served.leaf
+    assert not [path for _, path in api.calls if path.endswith("datakeys-webhook-tls")]
+
+
 def test_lifetimes_that_would_break_a_rotation_are_refused() -> None:
     """A leaf must not outlive its CA, and a CA not end before its successor signs."""
     for wrong in ((100, 50, 10), (100, 30, 20), (100, 0, 10), (100, 30, 0)):

@@ -109,7 +109,7 @@ class Running:
 async def running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> AsyncIterator[Running]:
-    """Start a webhook whose certificate isn't mounted yet; the parameter: whether it sets its own caBundle."""
+    """Start a webhook whose certificate isn't mounted yet; the parameter: whether it sets caBundle."""
     monkeypatch.setattr(certificate_care, "CERTIFICATE_SECONDS", 0.05)
     monkeypatch.setattr(certificate_care, "FIRST_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(certificate_care, "SETTLE_SECONDS", 0.5)
