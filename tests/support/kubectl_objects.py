@@ -30,7 +30,7 @@ MADE: Final = "2026-01-02T03:04:05Z"
 
 #: Answers ``get --raw PATH`` with the file of the path's name; without one as the API server would.
 _FAKE: Final = """#!{python}
-import json, os, sys, urllib.parse
+import json, os, signal, sys, urllib.parse
 folder = {folder!r}
 words = [word for word in sys.argv[1:] if not word.startswith("--request-timeout")]
 with open(os.path.join(folder, "calls"), "a") as calls:
@@ -42,6 +42,8 @@ if not os.path.exists(path):
         sys.exit(0)
     sys.exit("Error from server (NotFound): the server could not find the requested resource")
 answer = open(path).read()
+if answer == "NEVER":
+    signal.pause()
 if answer.startswith("Error") or answer.startswith("The connection"):
     sys.exit(answer)
 sys.stdout.write(answer)

@@ -280,6 +280,37 @@ def test_delivery_ends_a_failure() -> None:
     assert list(find_open_failures(log)) == ["b"]
 
 
+def test_sidecar_that_waits_has_not_failed() -> None:
+    """A Secret that is still being made."""
+    log = [{"event": "waiting", "request": "orders", "code": "MissingInput", "next": "wait for the Secret"}]
+    check = decide_pod(replace(facts(build_injected_pod(status=RUNNING)), log=log))[-1]
+    assert (check.verdict, check.detail, check.next_step) == (
+        Verdict.WAIT, "orders: MissingInput", "wait for the Secret",
+    )  # fmt: skip
+
+
+def test_key_that_has_ended_is_told() -> None:
+    """By its time, or by its first read: that was asked for."""
+    log = [
+        {"event": "delivered", "request": "orders"},
+        {"event": "expired", "request": "orders", "cause": "ttl"},
+    ]
+    checks = decide_pod(replace(facts(), log=log))
+    assert [check.detail for check in checks if check.name == "expired"] == [
+        "orders has been destroyed since, as the pod asks (ttl)"
+    ]
+    assert {check.verdict for check in checks} == {Verdict.PASS}
+
+
+def test_endpoint_that_fails_later_is_told() -> None:
+    """The app runs, and its SDK gets errors."""
+    failure = {"event": "endpoint_unavailable", "code": "KeyServiceUnreachable", "next": "look at DNS"}
+    check = first_failure(replace(facts(), log=[{"event": "endpoint_ready"}, failure]))
+    assert (check.name, check.detail) == ("endpoint", "the KMS endpoint: KeyServiceUnreachable")
+    checks = decide_pod(replace(facts(), log=[failure, {"event": "endpoint_ready"}]))
+    assert {one.verdict for one in checks} == {Verdict.PASS}
+
+
 def test_log_that_can_t_be_seen() -> None:
     """pods/log is a right of its own."""
     found = replace(facts(build_injected_pod(status=RUNNING)), log=HIDDEN)

@@ -1,6 +1,7 @@
 """The program as a whole: exit status, errors in one line, no terminal needed."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from datakeys.kubectl.arguments import build_kubectl_flags, parse_arguments
 from datakeys.kubectl.paths import DATAKEYS, build_path
+from deployment import wait_until
 from kubectl_objects import FakeKubectl, build_key
 
 OPERATOR = Path(__file__).parents[3] / "operator"
@@ -75,6 +77,34 @@ def test_flags_may_stand_before_and_after_the_command(path: str, kubectl: FakeKu
     assert before.returncode == after.returncode == 0, before.stderr
     assert before.stdout == after.stdout
     assert before.stdout.startswith("{")
+
+
+def test_interrupted_rotation_says_that_it_goes_on(path: str, kubectl: FakeKubectl) -> None:
+    """Ctrl-C ends the showing only, and leaves no kubectl behind."""
+    key = build_key(reEncryption={"enabled": True})
+    kubectl.answer_list(build_path(DATAKEYS, "kmskeys", "shop"), key)
+    kubectl.answer_list(build_path(DATAKEYS, "kmsaliases", "shop"))
+    kubectl.answer(build_path(DATAKEYS, "kmskeys", "shop", "main"), key)
+    watch = {"watch": "true", "fieldSelector": "metadata.name=main", "resourceVersion": "7"}
+    watched = build_path(DATAKEYS, "kmskeys", "shop", **watch, timeoutSeconds="300")
+    kubectl.answer(watched, "NEVER")
+    with subprocess.Popen(
+        [sys.executable, "-m", "datakeys.kubectl", "rotate", "main", "--status", "--wait", "-n", "shop"],
+        env={"PATH": path, "PYTHONPATH": str(OPERATOR)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        wait_until("it watches", 20, lambda: any(watched in words for words in kubectl.calls))
+        os.killpg(process.pid, signal.SIGINT)
+        shown, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert shown == "re-encrypting the data keys\n"
+    assert "it goes on in the cluster" in said
+    assert "rotate main -n shop --status --wait" in said
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_user_s_flags_are_handed_to_kubectl() -> None:

@@ -91,6 +91,7 @@ def test_each_call_asks_for_one_more_rotation() -> None:
     ("stage", "text"),
     [
         (Stage(Step.ROTATING), "rotating the key material"),
+        (Stage(Step.RE_ENCRYPTING), "re-encrypting the data keys"),
         (Stage(Step.RE_ENCRYPTING, 412, 500), "412/500 re-encrypted"),
         (Stage(Step.WAITING, 4, 5, 1), "4/5 re-encrypted, 1 failed (tried again), waiting"),
         (Stage(Step.DONE, 5, 5), "5/5 re-encrypted, done"),

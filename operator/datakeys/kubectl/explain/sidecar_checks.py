@@ -18,6 +18,10 @@ from datakeys.kubectl.requests import list_secret_names
 
 #: Reasons of a waiting container for which waiting is enough.
 _STARTING: Final = frozenset({"PodInitializing", "ContainerCreating"})
+#: Events after which earlier failures don't count.
+_SUCCESSES: Final = frozenset({"delivered", "endpoint_ready"})
+#: Stands for the KMS endpoint among names of data keys.
+_ENDPOINT: Final = ""
 _MOUNT_FAILED: Final = "FailedMount"
 
 
@@ -33,7 +37,8 @@ def check_sidecar(facts: PodFacts) -> list[Check]:
     if "terminated" in state:
         return [*checks, *_check_ended(state["terminated"], facts)]
     if is_native_sidecar(facts.pod) and status.get("started"):
-        return [*checks, passed("sidecar", "the sidecar runs"), passed("delivered", _tell_delivered(facts))]
+        delivered = passed("delivered", _tell_delivered(facts))
+        return [*checks, passed("sidecar", "the sidecar runs"), delivered, *_check_later_log(facts)]
     return [*checks, passed("sidecar", "the sidecar runs"), *_check_log(facts)]
 
 
@@ -100,13 +105,29 @@ def _check_log(facts: PodFacts) -> list[Check]:
         return [failed("delivered", f"the sidecar refuses to run: {refused[-1].get('reason', '')}", step)]
     failures = find_open_failures(facts.log)
     if failures:
-        return [
-            failed("delivered", f"{name or 'a data key'}: {event.get('code')}", str(event.get("next", "")))
-            for name, event in failures.items()
-        ]
+        return [_build_log_check("delivered", name, event) for name, event in failures.items()]
     if not is_native_sidecar(facts.pod) and any(event.get("event") == "delivered" for event in facts.log):
         return [passed("delivered", _tell_delivered(facts))]
     return [waits("delivered", "not yet; the sidecar tells of no error")]
+
+
+def _check_later_log(facts: PodFacts) -> list[Check]:
+    """Return what has happened since the delivery: keys that have ended, a KMS endpoint that has failed."""
+    log = list_items(facts.log)
+    expired = {str(event.get("request")): event for event in log if event.get("event") == "expired"}
+    endpoint = find_open_failures(log).get(_ENDPOINT)
+    return [
+        *(
+            passed("expired", f"{name} has been destroyed since, as the pod asks ({event.get('cause')})")
+            for name, event in expired.items()
+        ),
+        *([_build_log_check("endpoint", _ENDPOINT, endpoint)] if endpoint else []),
+    ]
+
+
+def _build_log_check(check: str, name: str, event: Json) -> Check:
+    text, step = f"{name or 'the KMS endpoint'}: {event.get('code')}", str(event.get("next", ""))
+    return waits(check, text, step) if event.get("event") == "waiting" else failed(check, text, step)
 
 
 def check_app(pod: Json) -> list[Check]:
@@ -125,11 +146,14 @@ def check_app(pod: Json) -> list[Check]:
 
 
 def find_open_failures(log: Sequence[Json]) -> dict[str, Json]:
-    """Return the last failure of each data key, unless a delivery came after it."""
+    """Return the last failure of each data key, and of the KMS endpoint, unless a success came after it.
+
+    Data keys have the names under which they are delivered; the endpoint's is empty.
+    """
     failures: dict[str, Json] = {}
     for event in log:
-        name = str(event.get("request", ""))
-        if event.get("event") == "delivered":
+        name = str(event.get("request", _ENDPOINT))
+        if event.get("event") in _SUCCESSES:
             failures.pop(name, None)
         elif event.get("code"):
             failures[name] = event

@@ -11,6 +11,8 @@ _MAX_BAR: Final = 40
 _TEXT: Final = 38
 #: Where lines are written: at most one per so many percent.
 _LINE_PERCENT: Final = 10
+#: Words for stages of which nothing has been counted.
+_BARE: Final = {Step.RE_ENCRYPTING: "re-encrypting the data keys", Step.DONE: "done"}
 
 
 def describe(stage: Stage) -> str:
@@ -19,8 +21,8 @@ def describe(stage: Stage) -> str:
         return f"failed: {stage.message}"
     if stage.step is Step.ROTATING:
         return "rotating the key material"
-    if stage.step is Step.DONE and not stage.total:
-        return "done"
+    if not stage.total and stage.step in _BARE:
+        return _BARE[stage.step]
     failures = f", {stage.failures} failed (tried again)" if stage.failures else ""
     words = {
         Step.RE_ENCRYPTING: "",
