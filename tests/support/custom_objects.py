@@ -150,11 +150,11 @@ class Objects:
 
     def event_reasons(self, name: str) -> Sequence[str]:
         """Return the reasons of the Events about an object, oldest first."""
-        return [event.reason for event in self._events(name)]
+        return [event["reason"] for event in self._events(name)]
 
     def event_notes(self, name: str) -> Sequence[str]:
         """Return the texts of the Events about an object, oldest first."""
-        return [event.note for event in self._events(name)]
+        return [event["note"] for event in self._events(name)]
 
     def remove_all(self) -> None:
         """Remove all objects of the group, finalizers or not."""
@@ -167,10 +167,13 @@ class Objects:
                 if self.exists(plural, name):
                     self.delete(plural, name)
 
-    def _events(self, name: str) -> Any:
-        listed: Any = client.EventsV1Api(self.api).list_namespaced_event(self.namespace)
-        mine = [event for event in listed.items if event.regarding.name == name]
-        return sorted(mine, key=lambda event: event.event_time)
+    def _events(self, name: str) -> Sequence[Json]:
+        # The typed client can't read the Events of Kubernetes' own controllers, which have no eventTime.
+        listed = self._custom.list_namespaced_custom_object("events.k8s.io", "v1", self.namespace, "events")
+        mine = [event for event in listed["items"] if event["regarding"]["name"] == name]
+        return sorted(
+            mine, key=lambda event: event.get("eventTime") or event["metadata"]["creationTimestamp"]
+        )
 
     @property
     def _custom(self) -> Any:
