@@ -185,6 +185,15 @@ def test_selectors_become_queries() -> None:
     assert build_selector({"spec": {}}) is None
 
 
+def test_pod_that_is_done_isn_t_the_worst() -> None:
+    """A Job has pods that have ended well, beside the one that waits."""
+    done, waiting = build_injected_pod(), build_injected_pod()
+    done["metadata"]["creationTimestamp"] = "2026-06-01T00:00:00Z"
+    done["status"]["phase"] = "Succeeded"
+    assert choose_pod([done, waiting]) is waiting
+    assert choose_pod([done]) is done
+
+
 def test_without_pods_there_is_none_to_choose() -> None:
     """And that is no error."""
     assert choose_pod([]) is None

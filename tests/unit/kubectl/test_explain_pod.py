@@ -12,6 +12,7 @@ from datakeys.kubectl.explain.explanation import build_explanation, decide_pod
 from datakeys.kubectl.explain.facts import PodFacts, RequestFacts, parse_log
 from datakeys.kubectl.explain.sidecar_checks import find_open_failures
 from kubectl_objects import (
+    MADE,
     NAMESPACE,
     build_condition,
     build_injected_pod,
@@ -252,8 +253,13 @@ def test_sidecar_that_can_t_start() -> None:
 def test_sidecar_that_waits_for_a_mount_tells_for_what() -> None:
     """The kubelet says it in an Event."""
     pod = build_injected_pod(status={"state": {"waiting": {"reason": "PodInitializing"}}})
-    event = {"reason": "FailedMount", "message": 'configmap "datakeys-trust-bundle" not found'}
-    checks = decide_pod(replace(facts(pod), warnings=[event]))
+    event = {
+        "reason": "FailedMount",
+        "message": 'configmap "datakeys-trust-bundle" not found',
+        "lastTimestamp": MADE,
+    }
+    older = {"reason": "FailedMount", "message": "older", "eventTime": "2020-01-01T00:00:00Z"}
+    checks = decide_pod(replace(facts(pod), warnings=[event, older, {"reason": "BackOff"}]))
     assert any(event["message"] in check.detail for check in checks if check.verdict is Verdict.WAIT)
 
 
@@ -328,6 +334,14 @@ def test_init_delivery_is_done_when_its_container_is() -> None:
     del pod["spec"]["initContainers"][0]["restartPolicy"]
     assert decide_pod(facts(pod))[-1].name == "delivered"
     assert decide_pod(facts(pod))[-1].verdict is Verdict.PASS
+
+
+def test_pod_of_a_job_that_is_done_had_its_key() -> None:
+    """The sidecar has ended with it; its log tells what it did."""
+    pod = build_injected_pod(status={"state": {"terminated": {"exitCode": 0}}})
+    check = decide_pod(replace(facts(pod), log=[{"event": "delivered", "request": "orders"}]))[-1]
+    assert (check.name, check.verdict) == ("delivered", Verdict.PASS)
+    assert decide_pod(facts(pod))[-1].verdict is Verdict.WAIT
 
 
 def test_sidecar_that_has_failed() -> None:

@@ -49,7 +49,7 @@ class PodFacts:
         webhook: The MutatingWebhookConfiguration.
         namespace: The pod's Namespace.
         log: The sidecar's last log lines that are JSON objects; empty before it has started.
-        warnings: Messages of the pod's warning Events, oldest first.
+        warnings: The pod's warning Events, in no order.
     """
 
     pod: Json

@@ -76,12 +76,11 @@ def _check_waiting(waiting: Json, facts: PodFacts) -> Check:
     if reason not in _STARTING:
         step = "look at the sidecar's image and at the pod's events: kubectl describe pod"
         return failed("sidecar", f"the sidecar can't start: {reason} {message}".rstrip(), step)
-    mounts = [
-        one for one in list_items(facts.warnings) if one.get("reason") == _MOUNT_FAILED and one.get("message")
-    ]
+    mounts = [one for one in list_items(facts.warnings) if one.get("reason") == _MOUNT_FAILED]
     if mounts:
+        newest = max(mounts, key=lambda one: one.get("lastTimestamp") or one.get("eventTime") or "")
         step = "the pod starts by itself once what it mounts is there"
-        return waits("sidecar", f"the sidecar waits: {mounts[-1]['message']}", step)
+        return waits("sidecar", f"the sidecar waits: {newest.get('message', '')}", step)
     return waits("sidecar", "the sidecar is being started")
 
 
@@ -89,8 +88,10 @@ def _check_ended(terminated: Json, facts: PodFacts) -> list[Check]:
     code = terminated.get("exitCode")
     if code == 0 and is_init_container(facts.pod):
         return [passed("delivered", "the keys were delivered, and the sidecar is gone as it should be")]
+    if code == 0 and _has_delivered(facts):
+        return [passed("delivered", f"{_tell_delivered(facts)}; the sidecar has ended with its pod")]
     if code == 0:
-        return [waits("sidecar", "the sidecar has ended with its pod")]
+        return [waits("sidecar", "the sidecar has ended with its pod, and tells of no delivery")]
     step = "kubectl logs POD -c datakeys-sidecar tells more"
     return [failed("sidecar", f"the sidecar ended with status {code}", step), *_check_log(facts)]
 
@@ -106,7 +107,7 @@ def _check_log(facts: PodFacts) -> list[Check]:
     failures = find_open_failures(facts.log)
     if failures:
         return [_build_log_check("delivered", name, event) for name, event in failures.items()]
-    if not is_native_sidecar(facts.pod) and any(event.get("event") == "delivered" for event in facts.log):
+    if not is_native_sidecar(facts.pod) and _has_delivered(facts):
         return [passed("delivered", _tell_delivered(facts))]
     return [waits("delivered", "not yet; the sidecar tells of no error")]
 
@@ -158,6 +159,10 @@ def find_open_failures(log: Sequence[Json]) -> dict[str, Json]:
         elif event.get("code"):
             failures[name] = event
     return failures
+
+
+def _has_delivered(facts: PodFacts) -> bool:
+    return any(event.get("event") in _SUCCESSES for event in list_items(facts.log))
 
 
 def _tell_delivered(facts: PodFacts) -> str:

@@ -97,7 +97,7 @@ def build_selector(workload: Json) -> str | None:
 
 
 def choose_pod(pods: Sequence[Json]) -> Json | None:
-    """Return the pod to explain: the newest that isn't ready, else the newest; None without pods."""
+    """Return the pod to explain: the newest that isn't ready or done, else the newest; None without pods."""
     newest = sorted(pods, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), reverse=True)
     return next((pod for pod in newest if not _is_ready(pod)), next(iter(newest), None))
 
@@ -117,5 +117,8 @@ def no_pods(kind: str, name: str) -> Check:
 
 
 def _is_ready(pod: Json) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    status = pod.get("status") or {}
+    conditions = status.get("conditions") or ()
+    return status.get("phase") == "Succeeded" or any(
+        one["type"] == "Ready" and one["status"] == "True" for one in conditions
+    )
