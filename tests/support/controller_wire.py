@@ -37,7 +37,10 @@ class _Loopback(http.client.HTTPSConnection):
 
 @dataclass
 class Wire:
-    """Calls over TLS in the name of a namespace, with a token of the controller's ServiceAccount."""
+    """Calls over TLS in the name of a namespace, with a token of the controller's ServiceAccount.
+
+    With a ``token`` and no ``namespace``, whoever the token is of calls for himself.
+    """
 
     rig: Rig
     namespace: str
@@ -54,8 +57,9 @@ class Wire:
             "X-Amz-Target": f"TrentService.{operation}",
             "Content-Type": "application/x-amz-json-1.1",
             "Authorization": f"Bearer {self.token}",
-            HEADER_ACCOUNT: self.namespace,
         }
+        if self.namespace:
+            headers[HEADER_ACCOUNT] = self.namespace
         context = ssl.create_default_context(cafile=str(self.rig.folder / "ca.crt"))
         connection = _Loopback(
             self.rig.keyservice_host, self.rig.keyservice_port, context=context, timeout=20
