@@ -9,7 +9,7 @@ import time
 
 from datakeys.sidecar.cipher_slots import BEYOND, GONE, READY, WAITING, KeyState, build_message
 from datakeys.sidecar.delivery import Slot
-from datakeys.sidecar.descriptors import make_message_pair, send_message
+from datakeys.sidecar.descriptors import make_message_pair, poll_message, send_message
 from datakeys.sidecar.interpreter import build_command
 from datakeys.sidecar.primitives import SIGKILL, Socket
 from datakeys.sidecar.reactor import READABLE, Handler, Reactor
@@ -60,10 +60,11 @@ class CipherProcess(Handler):
 
     def handle(self) -> None:
         """Take what the process reports: one message per client that is done, or its end."""
-        if self._channel and self._channel.recv(1):
+        report = poll_message(self._channel) if self._channel else None
+        if report:
             self._clients -= 1
             self._idle_since = time.monotonic()
-        else:
+        elif report is not None:
             self.close()
 
     def expire(self, now: float) -> float | None:

@@ -31,7 +31,6 @@ _REASONS = {
     417: "Expectation Failed",
     422: "Unprocessable Content",
     431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
     501: "Not Implemented",
     503: "Service Unavailable",
     505: "HTTP Version Not Supported",

@@ -57,13 +57,16 @@ def _load() -> Library | None:
 def _serve_client(
     connection: Socket, states: list[KeyState], channel: Socket, library: Library | None
 ) -> None:
-    client = Client(connection)
     try:
-        answer(client, states, library)
+        client = Client(connection)
+        try:
+            answer(client, states, library)
+        finally:
+            client.close()
     except Exception:  # noqa: BLE001, S110 - a thread's edge: the client sees a broken answer, and nobody a traceback
         pass
     finally:
-        client.close()
+        connection.close()
         for one in states:
             if one.fd >= 0:
                 os.close(one.fd)

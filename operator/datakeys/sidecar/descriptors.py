@@ -37,6 +37,16 @@ def send_message(channel: Socket, data: bytes, fds: list[int]) -> None:
     channel.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)], _socket.MSG_DONTWAIT)
 
 
+def poll_message(channel: Socket) -> bytes | None:
+    """Return a short message without waiting: empty if the other end is gone, None if there is none yet."""
+    try:
+        return channel.recv(1, _socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
 def receive_message(channel: Socket, max_bytes: int) -> tuple[bytes, list[int]]:
     """Return the next message and its descriptors; an empty message means that the other end is gone.
 

@@ -1,6 +1,6 @@
 """Delivery over a Unix socket: serves data keys to processes of the same user.
 
-Zone: maps this pod's plaintext for the moment in which the kernel copies it into the socket; holds none of it.
+Zone: maps this pod's plaintext for the moment in which the kernel copies it into the socket; holds no copy.
 Requests to encrypt or decrypt go to the cipher process before any of their body is read.
 """
 
@@ -25,12 +25,12 @@ from datakeys.sidecar.http_protocol import (
 from datakeys.sidecar.primitives import Socket, accept, listen, read_peer_uid
 from datakeys.sidecar.reactor import READABLE, WRITABLE, Handler, Reactor
 
-#: More clients wait in the kernel's queue.
-MAX_CONNECTIONS = 16
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datakeys.sidecar.cipher import CipherProcess
 
+#: More clients wait in the kernel's queue.
+MAX_CONNECTIONS = 16
 _BACKLOG = 64
 #: A client gets this long for its request, and again for taking the response.
 CLIENT_SECONDS = 5.0
@@ -177,8 +177,8 @@ class SocketServer(Handler):
 def _send_from(client: Socket, slot: Slot, offset: int) -> int:
     """Send a data key from ``offset`` on and return how many bytes went.
 
-    Not by sendfile(2), which sends references to the file's pages: a client that reads late would get the zeros
-    with which the data key was overwritten meanwhile.
+    Not by sendfile(2), which sends references to the file's pages: a client that reads late would get the
+    zeros with which the data key was overwritten meanwhile.
     """
     with mmap.mmap(slot.fd, slot.size, prot=mmap.PROT_READ) as pages, memoryview(pages) as view:
         return client.send(view[offset:])

@@ -18,7 +18,7 @@ from datakeys.sidecar.cipher_process import answer
 from datakeys.sidecar.cipher_slots import READY, KeyState
 from datakeys.sidecar.cipher_stream import Client
 from datakeys.sidecar.delivery import Slot
-from datakeys.sidecar.descriptors import make_message_pair, receive_message, send_message
+from datakeys.sidecar.descriptors import make_message_pair, poll_message, receive_message, send_message
 from datakeys.sidecar.libcrypto import Library, load_library
 from datakeys.sidecar.reactor import Reactor
 from datakeys.sidecar.socket_server import SocketServer
@@ -346,8 +346,10 @@ def test_messages_carry_descriptors() -> None:
     send_message(one, b"x" * 101, fds[:1])
     with pytest.raises(OSError, match="too long"):
         receive_message(other, 100)
+    assert poll_message(other) is None
     one.close()
     assert receive_message(other, 100) == (b"", [])
+    assert poll_message(other) == b""
     other.close()
     for fd in (*fds, *received):
         os.close(fd)
