@@ -5,12 +5,14 @@ Kubernetes that make pods. What is missing is a node: the pods are made, not run
 """
 
 import datetime as dt
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes import client
 
 from annotated_workloads import KINDS, Json, WorkloadClient, build_owner, build_workload
@@ -216,6 +218,30 @@ def test_annotation_without_the_right_on_the_key_is_refused_at_once(
                 "metadata": {"annotations": {"datakeys.dev/key": "secret"}, "labels": {LABEL_INJECT: "true"}}
             }
             refusal(workloads.patch, kind, "orders", change)
+
+
+def read_examples() -> list[Any]:
+    """Return the workloads of the user's page."""
+    text = (Path(__file__).parents[2] / "docs" / "workloads.md").read_text()
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+
+
+@pytest.mark.parametrize("example", read_examples(), ids=lambda example: example["kind"])
+def test_examples_of_the_documentation_are_accepted(users: Users, alice: str, example: Json) -> None:
+    """As they are written, by a user with the right on their key; the webhook stamps each."""
+    users.allow(alice, GENERATE, "alias/payments")
+    body = {**example, "metadata": {**example["metadata"], "namespace": users.namespace}}
+    account = (body["spec"].get("jobTemplate") or body)["spec"]
+    named: Any = {"metadata": {"name": (account.get("template") or body)["spec"]["serviceAccountName"]}}
+    client.CoreV1Api(users.administrator).create_namespaced_service_account(users.namespace, named)
+    with users.acting_as(alice) as objects:
+        made = WorkloadClient(objects.api, users.namespace).create(body, dry_run="All")
+    assert made.metadata.labels[LABEL_INJECT] == "true"
+
+
+def test_every_kind_has_an_example() -> None:
+    """None is left to the reader."""
+    assert {example["kind"] for example in read_examples()} == {*KINDS, "Pod"}
 
 
 def test_annotation_can_be_taken_back(users: Users, alice: str) -> None:
