@@ -181,6 +181,34 @@ def test_denials_come_first() -> None:
     ]
 
 
+def test_denial_takes_a_right_away_whatever_gives_it() -> None:
+    """A request, a grant, a binding: all of no effect, and told so; one with conditions may or may not."""
+    denial = {**allow({"Kubernetes": NAMESPACE}), "Effect": "Deny", "Sid": "stop"}
+    objects: dict[str, Any] = {"DataKeyRequests": [build_request()], "KmsGrants": [build_grant()]}
+    found = rights(build_key(policy=policy(allow("*"), denial)), **objects)
+    assert {one.who: one.effective for one in found if one.kind == "ServiceAccount"} == {
+        "ServiceAccount shop/app": False,
+        "ServiceAccount shop/batch": False,
+    }
+    assert "denied by statement stop" in found[-1].note
+    maybe = {**denial, "Condition": {"StringEquals": {"kms:KeySpec": "RSA_2048"}}}
+    found = rights(build_key(policy=policy(allow("*"), maybe)), **objects)
+    assert found[-1].effective
+    assert "unless the conditions of statement stop deny it" in found[-1].note
+
+
+def test_denial_of_one_operation_leaves_the_others() -> None:
+    """``generate`` stands for several."""
+    denial = {**allow("*", "kms:GenerateDataKeyPair"), "Effect": "Deny"}
+    grant = build_grant(operations=["GenerateDataKey"])
+    found = rights(
+        build_key(policy=policy(allow("*"), denial)),
+        operations=parse_operation("generate"),
+        KmsGrants=[grant],
+    )
+    assert found[-1].effective
+
+
 @pytest.mark.parametrize(
     ("statement", "covered"),
     [

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -13,7 +14,13 @@ from datakeys.kubectl.cluster import Cluster, fetch_all
 from datakeys.kubectl.key_lookup import fetch_key
 from datakeys.kubectl.key_names import status_of
 from datakeys.kubectl.output import Colour, Console, clean
-from datakeys.kubectl.who_can.key_policy import is_opened, list_policy_rights, parse_policy
+from datakeys.kubectl.who_can.key_policy import (
+    Statement,
+    find_denial,
+    is_opened,
+    list_policy_rights,
+    parse_policy,
+)
 from datakeys.kubectl.who_can.objects import list_grant_rights, list_request_rights
 from datakeys.kubectl.who_can.operations import parse_operation
 from datakeys.kubectl.who_can.rbac import RbacObjects, list_rbac_rights
@@ -79,8 +86,21 @@ def build_rights(
         *list_grant_rights(key, list_items(objects["KmsGrants"]), operations),
         *list_rbac_rights(key, aliases, rbac, operations, opened=is_opened(statements, namespace_of(key))),
     ]
+    rights = [_deny(right, statements) for right in rights]
     order = list(Source)
     return sorted(rights, key=lambda one: (not one.denies, order.index(one.source), one.who, one.given_by))
+
+
+def _deny(right: Right, statements: Sequence[Statement] | None) -> Right:
+    """Return a right as the denials of the key policy leave it: they come before everything else."""
+    denial = None if right.denies else find_denial(statements, right.kind, right.namespace, right.name)
+    if denial is None:
+        return right
+    if denial.conditional:
+        note = f"unless the conditions of statement {denial.label} deny it"
+        return replace(right, note="; ".join(filter(None, (right.note, note))))
+    note = f"without effect: denied by statement {denial.label} of the key policy"
+    return replace(right, note=note, effective=False)
 
 
 def _fetch_objects(cluster: Cluster, namespace: str) -> dict[str, Items]:

@@ -24,13 +24,20 @@ _ACCOUNT_USER: Final = re.compile(rf"system:serviceaccount:({_NAMESPACE}):([a-z0
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement that speaks of the operation; ``label`` is its Sid or its number."""
+    """A statement that speaks of one of the operations.
+
+    Attributes:
+        label: Its Sid or its number.
+        negated: It names whom it is not about.
+        whole: It speaks of all of the operations.
+    """
 
     label: str
     denies: bool
     principals: tuple[str, ...]
     negated: bool
     conditional: bool
+    whole: bool
 
 
 def parse_policy(key: Json, operations: Sequence[GrantOperation]) -> list[Statement] | None:
@@ -46,7 +53,9 @@ def parse_policy(key: Json, operations: Sequence[GrantOperation]) -> list[Statem
         listed = json.loads(text)["Statement"]
         statements = listed if isinstance(listed, list) else [listed]
         found = [
-            _parse(number, one) for number, one in enumerate(statements, 1) if _covers(one, key, operations)
+            _parse(number, one, whole=all(_covers(one, key, [operation]) for operation in operations))
+            for number, one in enumerate(statements, 1)
+            if _covers(one, key, operations)
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
@@ -67,6 +76,25 @@ def is_opened(statements: Sequence[Statement] | None, namespace: str) -> bool:
         )
         for one in statements
     )
+
+
+def find_denial(
+    statements: Sequence[Statement] | None, kind: str, namespace: str, name: str
+) -> Statement | None:
+    """Return the statement that denies a principal all of the operations, the unconditional one first.
+
+    A namespace that is named stands for its ServiceAccounts; NotPrincipal exempts only whom it names itself.
+    """
+    denials = [
+        one for one in statements or () if one.denies and one.whole and _is_about(one, kind, namespace, name)
+    ]
+    return next((one for one in denials if not one.conditional), next(iter(denials), None))
+
+
+def _is_about(statement: Statement, kind: str, namespace: str, name: str) -> bool:
+    named = set(_read(statement))
+    itself = bool({("Everybody", "", ""), (kind, namespace, name)} & named)
+    return not itself if statement.negated else itself or ("Namespace", "", namespace) in named
 
 
 def list_policy_rights(statements: Sequence[Statement] | None, key: Json) -> Iterator[Right]:
@@ -108,7 +136,7 @@ def _tell_limits(statement: Statement, kind: str, name: str, namespace: str) -> 
     return "; ".join(notes)
 
 
-def _parse(number: int, statement: Mapping[str, Any]) -> Statement:
+def _parse(number: int, statement: Mapping[str, Any], *, whole: bool) -> Statement:
     negated = "NotPrincipal" in statement
     raw = statement["NotPrincipal" if negated else "Principal"]
     listed = [raw] if isinstance(raw, str) else [text for value in raw.values() for text in _as_list(value)]
@@ -118,6 +146,7 @@ def _parse(number: int, statement: Mapping[str, Any]) -> Statement:
         principals=tuple(listed),
         negated=negated,
         conditional=bool(statement.get("Condition")),
+        whole=whole,
     )
 
 
@@ -130,14 +159,16 @@ def _covers(statement: Mapping[str, Any], key: Json, operations: Sequence[GrantO
 def _matches_any(statement: Mapping[str, Any], element: str, texts: Sequence[str]) -> bool:
     """Return whether an element, or its negation, covers one of the texts."""
     negated = f"Not{element}" in statement
-    patterns = [_compile(one) for one in _as_list(statement.get(f"Not{element}" if negated else element, []))]
+    flags = re.DOTALL | (re.IGNORECASE if element == "Action" else re.NOFLAG)
+    texts_of = _as_list(statement.get(f"Not{element}" if negated else element, []))
+    patterns = [_compile(one, flags) for one in texts_of]
     return bool(patterns) and any(
         any(pattern.fullmatch(text) for pattern in patterns) is not negated for text in texts
     )
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
-    """Return a pattern with ``*`` and ``?``; the case of letters doesn't matter, as in AWS for actions.
+def _compile(pattern: str, flags: re.RegexFlag) -> re.Pattern[str]:
+    """Return a pattern with ``*`` and ``?``.
 
     No ``*`` goes back over an earlier one (atomic groups), so no policy makes this hang.
     """
@@ -147,7 +178,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     if rest:
         *middle, last = rest
         first += "".join(f"(?>.*?{piece})" for piece in middle if piece) + f".*{last}"
-    return re.compile(first, re.IGNORECASE | re.DOTALL)
+    return re.compile(first, flags)
 
 
 def _as_list(value: Any) -> list[str]:  # noqa: ANN401 - JSON
