@@ -6,70 +6,9 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller_fakes import (
-    FakeApi,
-    FakeCluster,
-    FakeKeyService,
-    SimulatedController,
-    build_request_body,
-)
+from controller_fakes import FakeCluster, FakeKeyService, build_request_body
 from datakeys.controller.kube.api import REQUESTS, SECRETS
-
-#: How often a controller lets the others run before and after each of its calls.
-YIELDS = st.lists(st.integers(0, 3), max_size=40)
-#: At which of its calls a controller dies, and whether that call has taken effect.
-DEATHS = st.lists(st.tuples(st.integers(1, 9), st.booleans()), max_size=4)
-
-
-class CrashError(BaseException):
-    """The process is gone."""
-
-
-class Life:
-    """The hooks of a connection whose process dies at its n-th call; afterwards every call is dead."""
-
-    def __init__(self, death: tuple[int, bool] | None, yields: list[int]) -> None:
-        self._number, self._after_effect = death or (0, False)
-        self._rest = iter(yields)
-        self._calls = 0
-        self.ended = asyncio.Event()
-
-    async def before(self, _: str) -> None:
-        """Let others run; die before the effect."""
-        self._calls += 1
-        await self._pause()
-        if self.ended.is_set() or (self._calls == self._number and not self._after_effect):
-            self._die()
-
-    async def after(self, _: str) -> None:
-        """Let others run; die after the effect, without having seen the answer."""
-        await self._pause()
-        if self.ended.is_set() or (self._calls == self._number and self._after_effect):
-            self._die()
-
-    async def _pause(self) -> None:
-        for _ in range(next(self._rest, 0)):
-            await asyncio.sleep(0)
-
-    def _die(self) -> None:
-        self.ended.set()
-        raise CrashError
-
-
-async def live(
-    cluster: FakeCluster, service: FakeKeyService, death: tuple[int, bool] | None, yields: list[int]
-) -> None:
-    """Run one controller until it has nothing more to do, or dies."""
-    life = Life(death, yields)
-    controller = SimulatedController(FakeApi(cluster, before=life.before, after=life.after), service)
-    work, end = asyncio.create_task(controller.settle()), asyncio.create_task(life.ended.wait())
-    await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
-    died = life.ended.is_set()
-    life.ended.set()
-    controller.secrets.close()
-    work.cancel()
-    outcome, _ = await asyncio.gather(work, end, return_exceptions=True)
-    assert died or outcome is None
+from mortal_controller import DEATHS, YIELDS, live
 
 
 def visible_ciphertexts(cluster: FakeCluster) -> set[str]:
