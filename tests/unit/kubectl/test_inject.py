@@ -196,6 +196,25 @@ def test_malformed_manifests_are_named(text: str, message: str) -> None:
         parse_manifests(text)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"volumes": [1]},
+        {"containers": [{"name": "a", "volumeMounts": "x"}]},
+        {"securityContext": ["a"]},
+        {"containers": [{"name": "a", "env": 5}]},
+    ],
+)
+def test_manifest_that_the_api_server_would_refuse_is_no_traceback(
+    kubectl: FakeKubectl, tmp_path: Path, change: Body
+) -> None:
+    """The webhook never sees such a pod; here a person gets a sentence."""
+    body = pod(key="main", aws_endpoint="true")
+    body["spec"] |= change
+    with pytest.raises(UserError, match=r"document 1 \(Pod\) isn't of the form"):
+        run(kubectl, "-f", write(tmp_path, body), "--offline")
+
+
 def test_file_that_can_t_be_read(kubectl: FakeKubectl, tmp_path: Path) -> None:
     """Missing, or not text."""
     with pytest.raises(UserError, match="No such file"):

@@ -37,7 +37,14 @@ def run_inject(arguments: argparse.Namespace, cluster: Cluster, console: Console
     for manifest in manifests:
         namespace = _namespace_of(manifest, arguments)
         fetch: FetchFacts = dict.fromkeys if arguments.offline else partial(_fetch_facts, cluster, namespace)
-        results.append(inject(manifest, namespace, settings, fetch))
+        try:
+            results.append(inject(manifest, namespace, settings, fetch))
+        except (AttributeError, LookupError, TypeError, ValueError):
+            # The webhook sees only what the API server has checked; this manifest it hasn't.
+            raise UserError(
+                f"{manifest.place} ({manifest.kind}) isn't of the form that the API server takes: "
+                "see what `kubectl apply --dry-run=server` says"
+            ) from None
     if arguments.output == "json":
         console.document("Injection", {"items": [_to_json(one) for one in results]})
     else:
