@@ -89,13 +89,14 @@ def refusal(status: int, reason: str, **details: Any) -> Json:
 
 async def test_calls_are_what_the_api_wants(server: Server, api: KubeApi) -> None:
     """Method, path, content type and credentials of each call."""
-    for _ in range(5):
+    for _ in range(6):
         server.will({"ok": True})
     await api.get(SECRETS, "shop", "orders")
     await api.list(SECRETS, "shop", metadata_only=True, labelSelector="a")
     await api.create(EVENTS, "shop", {"a": 1})
     await api.replace(CONFIG_MAPS, "shop", "c", {"b": 2})
     await api.patch_status(REQUESTS, "shop", "orders", {"status": {}})
+    await api.delete(SECRETS, "shop", "orders", uid="u", resource_version="3")
     calls = [(method, path) for method, path, _, _ in server.requests]
     assert calls == [
         ("GET", "/api/v1/namespaces/shop/secrets/orders"),
@@ -103,11 +104,13 @@ async def test_calls_are_what_the_api_wants(server: Server, api: KubeApi) -> Non
         ("POST", "/apis/events.k8s.io/v1/namespaces/shop/events"),
         ("PUT", "/api/v1/namespaces/shop/configmaps/c"),
         ("PATCH", "/apis/datakeys.dev/v1alpha1/namespaces/shop/datakeyrequests/orders/status"),
+        ("DELETE", "/api/v1/namespaces/shop/secrets/orders"),
     ]
     assert all(headers["Authorization"] == "Bearer t" for _, _, headers, _ in server.requests)
     assert "PartialObjectMetadataList" in server.requests[1][2]["Accept"]
     assert server.requests[4][2]["Content-Type"] == "application/merge-patch+json"
     assert json.loads(server.requests[2][3]) == {"a": 1}
+    assert json.loads(server.requests[5][3]) == {"preconditions": {"uid": "u", "resourceVersion": "3"}}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from controller_fakes import (
     KEY_ARN,
+    MATERIAL,
     NAMESPACE,
     FakeApi,
     FakeCluster,
@@ -176,6 +177,39 @@ def test_late_answer_brings_no_secret_back() -> None:
     secrets.on_change("DELETED", secret_body(version="6"))
     secrets.observe(parse_secret(secret_body(version="5")))
     assert secrets.find("orders") is None
+
+
+def test_late_deletion_takes_away_no_secret_that_was_made_anew() -> None:
+    """A Secret that is put in another's place is known from its create's answer, before the watch tells."""
+    told: list[ObjectKey] = []
+    secrets = LabelledSecrets(NAMESPACE, told.append)
+    secrets.on_list([])
+    secrets.on_change("ADDED", secret_body(version="5", a="old"))
+    told.clear()
+    secrets.observe(parse_secret(secret_body(version="7", a="new")))
+    secrets.on_change("DELETED", secret_body(version="6", a="old"))
+    secrets.on_change("ADDED", secret_body(version="7", a="new"))
+    found = secrets.find("orders")
+    assert found is not None
+    assert found.resource_version == "7"
+    assert told == []
+
+
+def test_a_request_is_found_by_the_secrets_of_all_its_versions_and_by_its_keys() -> None:
+    """Both change with the request, and are forgotten with it."""
+    memory = RequestMemory()
+    memory.observe(view())
+    assert list(memory.with_secret(ObjectKey(NAMESPACE, "orders.v2"))) == []
+    assert list(memory.under_key(KEY_ARN)) == []
+    issued = build_request_body(version=2)
+    issued["metadata"] |= {"uid": "u1", "resourceVersion": "8"}
+    issued["status"] = {"ciphertextBlob": "AQ==", "keyId": KEY_ARN, "keyMaterialId": MATERIAL}
+    memory.observe(parse_request(issued))
+    assert list(memory.with_secret(ObjectKey(NAMESPACE, "orders.v2"))) == [ORDERS]
+    assert [request.key for request in memory.under_key(KEY_ARN)] == [ORDERS]
+    memory.forget(ORDERS)
+    assert list(memory.with_secret(ObjectKey(NAMESPACE, "orders.v2"))) == []
+    assert list(memory.under_key(KEY_ARN)) == []
 
 
 def test_new_list_tells_what_has_changed_meanwhile() -> None:
