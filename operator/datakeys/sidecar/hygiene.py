@@ -15,8 +15,12 @@ _MCL_USED_PAGES = 1 | 2 | 4
 
 
 def forbid_core_dumps() -> None:
-    """Set the core limit to 0 for this process and its children, and make new files private."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Forbid core dumps of this process and its children, and make new files private.
+
+    The limit is 1 byte: the kernel takes no notice of 0 when it pipes dumps to a program, as it does on most
+    distributions; 1 is its own sign for "never". Source: core(5); fs/coredump.c.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     os.umask(0o077)
 
 

@@ -99,6 +99,8 @@ class FakeKeyService:
 def _build_handler(service: FakeKeyService) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Head and body are two packets: the second one would wait 40 ms for the first one's acknowledgement.
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

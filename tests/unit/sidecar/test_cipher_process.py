@@ -148,7 +148,7 @@ def test_process_cannot_be_dumped_or_traced(pod: Pod) -> None:
         assert Path(f"/proc/{process.pid}/mem").stat().st_uid == uid
         limits = Path(f"/proc/{pid}/limits").read_text()
         [core] = [line for line in limits.splitlines() if line.startswith("Max core file size")]
-        assert core.split()[4:6] == ["0", "0"]
+        assert core.split()[4:6] == ["1", "1"]
     pod.stop(process)
 
 

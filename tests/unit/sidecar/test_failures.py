@@ -103,8 +103,6 @@ def test_process_table_never_shows_secrets(pod: Pod) -> None:
     (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     for file in ("cmdline", "environ"):
         assert b"token-of" not in Path(f"/proc/{child}/{file}").read_bytes()
-    assert "Max core file size        0                    0" in Path(f"/proc/{child}/limits").read_text()
-    # PR_SET_DUMPABLE 0 gives the folder to root; as root only the memory file's refusal would show it.
     wait_until((pod.keys / "orders").exists)
     pod.stop(process)
 
