@@ -46,6 +46,7 @@ def run(library: Library, client: Client, request: CipherRequest, candidates: li
 
     Raises:
         Problem: It isn't done; if the answer has begun already, it has to break off.
+        TimeoutError: The client doesn't take its answer.
         OSError: The client is gone.
     """
     if (request.length or 0) > MAX_CIPHERTEXT_BYTES:

@@ -2,8 +2,8 @@
 
 Zone: data keys for microseconds, plaintext of the app as long as a request takes (see ``cipher_operations``).
 The process is started by the first request and ended when none came for a while; it can't be traced or dumped
-and prints nothing. Its standard input is the channel to the resident process, which sends clients with the
-descriptors of the data keys and is told of each one that is done.
+and prints advice only. Its standard input is the channel to the resident process, which sends clients with
+the descriptors of the data keys and is told of each one that is done.
 """
 
 import _thread
@@ -14,9 +14,11 @@ from datakeys.sidecar.cipher_operations import run
 from datakeys.sidecar.cipher_slots import KeyState, decide_candidates, parse_message
 from datakeys.sidecar.cipher_stream import Client
 from datakeys.sidecar.descriptors import open_socket, receive_message
+from datakeys.sidecar.events import WARNING, EventLog
 from datakeys.sidecar.hygiene import lock_down_child
 from datakeys.sidecar.libcrypto import Library, UnusableLibraryError, load_library
 from datakeys.sidecar.primitives import Socket
+from datakeys.sidecar.settings import Settings
 
 MAX_MESSAGE_BYTES = 1 << 17
 DONE = b"1"
@@ -63,6 +65,8 @@ def _serve_client(
             answer(client, states, library)
         finally:
             client.close()
+    except TimeoutError:
+        _log_stalled()
     except Exception:  # noqa: BLE001, S110 - a thread's edge: the client sees a broken answer, and nobody a traceback
         pass
     finally:
@@ -73,10 +77,18 @@ def _serve_client(
         channel.send(DONE)
 
 
+def _log_stalled() -> None:
+    """Tell the container's log of the most likely mistake: the client itself sees a hang-up only."""
+    log = EventLog(Settings(dict(os.environ)).log_level)
+    advice = "read the answer while sending a body above 1 MiB: see Large bodies in docs/socket-api.md"
+    log.write("client_stalled", WARNING, next=advice)
+
+
 def answer(client: Client, states: list[KeyState], library: Library | None) -> None:
     """Answer one request, with a problem if the answer hasn't begun yet.
 
     Raises:
+        TimeoutError: The client doesn't take its answer.
         OSError: The client is gone.
     """
     try:

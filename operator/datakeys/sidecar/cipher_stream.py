@@ -92,8 +92,11 @@ class Client:
         self._socket.shutdown(SHUT_WR)
         self._socket.settimeout(_DRAIN_SECONDS)
         drained = 0
-        while drained < _MAX_DRAINED_BYTES and (count := self._socket.recv_into(self._scratch.view)):
-            drained += count
+        try:
+            while drained < _MAX_DRAINED_BYTES and (count := self._socket.recv_into(self._scratch.view)):
+                drained += count
+        except TimeoutError:
+            return
 
     def close(self) -> None:
         """Hang up and wipe."""
