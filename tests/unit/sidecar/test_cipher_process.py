@@ -207,6 +207,26 @@ def test_large_bodies_take_no_memory(sidecar: Sidecar) -> None:
     assert read_proportional_size(sidecar.pid) - before < 400
 
 
+def test_as_many_streams_as_allowed_fit_into_the_container(sidecar: Sidecar) -> None:
+    """Sixteen large bodies at once stay well below the sidecar's limit of 64 MiB."""
+    ciphertext = encrypt(sidecar.key, bytes(5 << 20))
+    statuses: list[int] = []
+
+    def work(number: int) -> None:
+        target, body = (ENCRYPT, bytes(5 << 20)) if number % 2 else (DECRYPT, ciphertext)
+        statuses.append(post(sidecar.path, target, body)[0])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: sidecar.find_cipher() != [])
+    [pid] = sidecar.find_cipher()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 16
+    assert _read_peak(pid) < 48 << 10
+
+
 def _read_peak(pid: int) -> int:
     """Return the largest resident set size so far, in KiB."""
     text = Path(f"/proc/{pid}/status").read_text()
