@@ -34,7 +34,7 @@ NAME: Final = "datakeys-webhook"
 @contextmanager
 def running_webhook(kubeconfig: Path, api: client.ApiClient, folder: Path) -> Iterator[Installation]:
     """Install the chart and run the webhook under its own ServiceAccount; yields when it is ready."""
-    address = _find_own_address(api.configuration.host)
+    address = find_own_address(api.configuration.host)
     port, health_port = _find_port(address), _find_port("127.0.0.1")
     _write_certificate(folder / "tls", address)
     with installed_chart(kubeconfig) as installation:
@@ -62,7 +62,7 @@ def running_webhook(kubeconfig: Path, api: client.ApiClient, folder: Path) -> It
             assert process.wait(30) == 0, (folder / "webhook.log").read_text()[-2000:]
 
 
-def _find_own_address(server: str) -> str:
+def find_own_address(server: str) -> str:
     """Return this machine's address on the way to the API server: there it can call the webhook."""
     address = urlsplit(server)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

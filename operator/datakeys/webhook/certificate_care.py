@@ -55,7 +55,7 @@ class CertificateCare:
             return "no serving certificate yet"
         if loaded.expires < time.time():
             return "the serving certificate has expired"
-        return "" if self._bundle.trusted_seconds(loaded.ca_pem) is not None else "caBundle isn't set yet"
+        return "" if self._bundle.trusted_seconds(loaded.issuer_pem) is not None else "caBundle isn't set yet"
 
     async def refresh(self) -> None:
         """Look at the files; serve what is in them once it is trusted; compare the bundle if it is due."""
@@ -80,9 +80,9 @@ class CertificateCare:
     def _may_serve(self, found: Loaded) -> bool:
         """Return whether nothing valid is served, or API servers have had the time to trust the new CA."""
         loaded = self._store.loaded
-        if loaded is None or loaded.expires < time.time():
+        if loaded is None or loaded.expires < time.time() + CERTIFICATE_SECONDS:
             return True
-        trusted_seconds = self._bundle.trusted_seconds(found.ca_pem)
+        trusted_seconds = self._bundle.trusted_seconds(found.issuer_pem)
         return trusted_seconds is not None and trusted_seconds >= SETTLE_SECONDS
 
     def _serve(self, found: Loaded) -> None:
@@ -112,7 +112,7 @@ class CertificateCare:
             log_event("ca_bundle_failed", level=logging.WARNING, error=type(error).__name__, status=status)
             self._compare_soon()
             return
-        if self._bundle.trusted_seconds((pending or loaded).ca_pem) is None:
+        if self._bundle.trusted_seconds((pending or loaded).issuer_pem) is None:
             self._compare_soon()  # somebody else is to set it
             return
         self._bundle_delay = FIRST_RETRY_SECONDS

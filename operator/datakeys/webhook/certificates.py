@@ -24,12 +24,14 @@ class Loaded:
 
     Attributes:
         ca_pem: The authority's certificates, PEM.
+        issuer_pem: The one of them that has signed the certificate; all, if none of them has it directly.
         expires: End of the certificate, in seconds since the epoch.
-        ca_expires: End of the authority's certificate that has signed it.
+        ca_expires: End of the authority's certificate that has signed it, in the same unit.
         version: Tells this generation from others.
     """
 
     ca_pem: str
+    issuer_pem: str
     expires: float
     ca_expires: float
     version: tuple[object, ...]
@@ -111,10 +113,17 @@ def _check(folder: Path, version: tuple[object, ...]) -> Loaded:
         raise CertificateError(f"the files don't fit together: {error.reason}") from None
     except (OSError, ValueError):
         raise CertificateError("a file can't be read") from None
-    authorities = client_context.get_ca_certs()
-    signers = [one for one in authorities if one["subject"] == certificate["issuer"]]
-    ca_expires = max(map(_find_end, signers or authorities))
-    return Loaded(ca_pem, _find_end(certificate), ca_expires, version)
+    authorities = [
+        *zip(client_context.get_ca_certs(), client_context.get_ca_certs(binary_form=True), strict=True)
+    ]
+    signers = [one for one in authorities if one[0]["subject"] == certificate["issuer"]] or authorities
+    return Loaded(
+        ca_pem,
+        "".join(ssl.DER_cert_to_PEM_cert(der) for _, der in signers),
+        _find_end(certificate),
+        max(_find_end(authority) for authority, _ in signers),
+        version,
+    )
 
 
 def _shake_hands(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> dict[str, Any]:

@@ -63,6 +63,16 @@ def test_unchanged_files_are_not_loaded_again(authority: Authority, mount: Mount
     assert [reload(store) for _ in range(3)] == [True, False, False]
 
 
+def test_issuer_is_found_in_the_bundle(authority: Authority, tmp_path: Path) -> None:
+    """Of several authorities the one that has signed; the API server must trust that one."""
+    stranger = Authority("stranger")
+    authority.write(tmp_path, bundle=stranger.pem + authority.pem)
+    found = CertificateStore(tmp_path).look()
+    assert found is not None
+    assert found.issuer_pem.encode() == authority.pem
+    assert found.ca_pem.encode() == stranger.pem + authority.pem
+
+
 def test_files_are_served_only_when_that_is_wanted(authority: Authority, mount: Mount) -> None:
     """A look changes nothing; what has been replaced since the look isn't served."""
     store = CertificateStore(mount(authority, "1"))

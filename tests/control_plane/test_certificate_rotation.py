@@ -1,0 +1,244 @@
+"""Two whole rotations of the CA within minutes, while clients of the key service and the webhook never fail.
+
+Real processes and a real API server, which calls one replica of the webhook; the test plays the kubelets,
+which are late, and the sidecars.
+"""
+
+import base64
+import socket
+import ssl
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from cryptography import x509
+from kubernetes import client
+
+from chart_installation import named
+from controller_rig import Process, Rig, eventually, free_port, running_rig
+from webhook_rig import find_own_address
+
+WEBHOOK: Final = "datakeys-webhook"
+#: A CA signs 72 s after the one before it was made, and is replaced after 60 s.
+LIFETIMES: Final = {
+    "DATAKEYS_CA_SECONDS": "90",
+    "DATAKEYS_LEAF_SECONDS": "30",
+    "DATAKEYS_CA_OVERLAP_SECONDS": "12",
+}
+#: How late the kubelets of two nodes are, in seconds.
+KUBELET_SECONDS: Final = (1.5, 4.0)
+#: Three CAs must have signed what each client sees.
+WANTED_ISSUERS: Final = 3
+LIMIT_SECONDS: Final = 200.0
+
+
+@dataclass
+class Clients:
+    """Loops that connect again and again, what they saw, and what went wrong."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    served: Counter[str] = field(default_factory=Counter)
+    issuers: dict[str, set[str]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self, name: str, attempt: Callable[[], str | None], pause_seconds: float) -> None:
+        """Try for ever; an attempt returns the issuer's name if it has seen a certificate."""
+
+        def run() -> None:
+            while not self.stop.wait(pause_seconds):
+                try:
+                    issuer = attempt()
+                except Exception as error:  # noqa: BLE001 - every failure counts
+                    self.failures.append(f"{name}: {error!r}")
+                    continue
+                self.served[name] += 1
+                if issuer is not None:
+                    self.issuers.setdefault(name, set()).add(issuer)
+
+        thread = threading.Thread(target=run, name=name)
+        self.threads.append(thread)
+        thread.start()
+
+    @contextmanager
+    def ended(self) -> Iterator[None]:
+        """End the loops in the end."""
+        try:
+            yield
+        finally:
+            self.stop.set()
+            for thread in self.threads:
+                thread.join()
+
+
+class Late:
+    """Something that is seen some seconds after it has changed."""
+
+    def __init__(self, read: Callable[[], Any], seconds: float) -> None:
+        self._read, self._seconds = read, seconds
+        self._seen: deque[tuple[float, Any]] = deque([(time.monotonic(), read())])
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Any:
+        """Return the value of then."""
+        with self._lock:
+            self._seen.append((time.monotonic(), self._read()))
+            while len(self._seen) > 1 and self._seen[1][0] <= time.monotonic() - self._seconds:
+                self._seen.popleft()
+            return self._seen[0][1]
+
+
+def connect(address: tuple[str, int], name: str, read_bundle: Callable[[], str]) -> str:
+    """Shake hands as a client that trusts a bundle and nothing else; return the certificate's issuer."""
+    context = ssl.create_default_context(cadata=read_bundle())
+    with (
+        socket.create_connection(address, timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname=name) as tls,
+    ):
+        certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
+        return certificate.issuer.rfc4514_string()
+
+
+def mount(folder: Path, secret: dict[str, bytes], generation: int) -> None:
+    """Swap the files as the kubelet does."""
+    fresh = folder / f"..{generation}"
+    fresh.mkdir(parents=True)
+    for name, content in secret.items():
+        (fresh / name).write_bytes(content)
+    link = folder / "..data_tmp"
+    link.symlink_to(fresh.name)
+    link.rename(folder / "..data")
+    for name in secret:
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"..data/{name}")
+
+
+class Stage:
+    """The cluster as the clients see it."""
+
+    def __init__(self, rig: Rig, namespace: str) -> None:
+        self.rig, self.namespace, self.system = rig, namespace, rig.installation.namespace
+        self.core = client.CoreV1Api(rig.api)
+        self.admission = client.AdmissionregistrationV1Api(rig.api)
+        self.core.create_namespaced_service_account(namespace, named("app"))
+
+    def read_bundle(self) -> str:
+        """Return the published trust bundle."""
+        found: Any = self.core.read_namespaced_config_map("datakeys-trust-bundle", self.system)
+        return str(found.data["ca.crt"])
+
+    def read_secret(self) -> dict[str, bytes]:
+        """Return the webhook's files."""
+        found: Any = self.core.read_namespaced_secret("datakeys-webhook-tls", self.system)
+        return {name: base64.b64decode(value) for name, value in found.data.items()}
+
+    def read_ca_bundle(self) -> str:
+        """Return what the API server trusts when it calls the webhook."""
+        found: Any = self.admission.read_mutating_webhook_configuration(WEBHOOK)
+        return base64.b64decode(found.webhooks[0].client_config.ca_bundle).decode()
+
+    def lead_to(self, address: str, port: int) -> None:
+        """Let the Service's name lead to a process on this machine."""
+        self.core.delete_namespaced_service(WEBHOOK, self.system)
+        body: Any = named(WEBHOOK) | {"spec": {"type": "ExternalName", "externalName": address}}
+        self.core.create_namespaced_service(self.system, body)
+        found: Any = self.admission.read_mutating_webhook_configuration(WEBHOOK)
+        patch: Any = [
+            {"op": "replace", "path": f"/webhooks/{index}/clientConfig/service/port", "value": port}
+            for index in range(len(found.webhooks))
+        ]
+        self.admission.patch_mutating_webhook_configuration(WEBHOOK, patch)
+
+    def admit(self) -> None:
+        """Create a labelled pod by dry run; it must come back injected."""
+        labels = {"datakeys.dev/inject": "true"}
+        annotations = {"datakeys.dev/requests": "orders"}
+        body: Any = named("app", labels=labels, annotations=annotations)
+        body["spec"] = {
+            "serviceAccountName": "app",
+            "securityContext": {"runAsUser": 10001},
+            "containers": [{"name": "app", "image": "x"}],
+        }
+        made: Any = self.core.create_namespaced_pod(self.namespace, body, dry_run="All")
+        assert made.spec.init_containers[0].name == "datakeys-sidecar"
+
+
+def play_kubelet(stage: Stage, folder: Path, delay: float, stop: threading.Event) -> threading.Thread:
+    """Bring the webhook's Secret into a folder, late; the first time at once."""
+    read = Late(stage.read_secret, delay)
+
+    def run() -> None:
+        present: dict[str, bytes] = {}
+        generation = 0
+        while True:
+            secret = read()
+            if secret != present:
+                present, generation = secret, generation + 1
+                mount(folder, secret, generation)
+            if stop.wait(0.25):
+                return
+
+    thread = threading.Thread(target=run, name=f"kubelet {folder.name}")
+    thread.start()
+    return thread
+
+
+@pytest.fixture
+def stage(
+    control_plane: Path, api_client: client.ApiClient, tmp_path: Path, namespace: str
+) -> Iterator[Stage]:
+    """Run a key service with short lifetimes."""
+    with running_rig(control_plane, api_client, tmp_path) as rig:
+        rig.start_keyservice(**LIFETIMES)
+        yield Stage(rig, namespace)
+
+
+def test_no_client_fails_during_two_rotations(stage: Stage, tmp_path: Path) -> None:
+    """Sidecars with old and new bundles, and the API server: each is served at every instant."""
+    rig, clients = stage.rig, Clients()
+    address = find_own_address(rig.api.configuration.host)
+    folders = [tmp_path / f"node-{number}" for number in range(2)]
+    ports = [free_port() for _ in folders]
+    stage.lead_to(address, ports[0])
+    with clients.ended():
+        for folder, port, delay in zip(folders, ports, KUBELET_SECONDS, strict=True):
+            clients.threads.append(play_kubelet(stage, folder, delay, clients.stop))
+            process = rig.start_webhook(address, port, folder)
+            assert eventually(partial(_is_ready, process)), process.log.read_text()
+        keyservice = ("127.0.0.1", rig.keyservice_port)
+        for name, delay in (("sidecar, bundle new", 0.0), ("sidecar, bundle old", KUBELET_SECONDS[1])):
+            bundle = Late(stage.read_bundle, delay)
+            clients.start(name, partial(connect, keyservice, rig.keyservice_host, bundle), 0.2)
+        service = f"{WEBHOOK}.{stage.system}.svc"
+        for number, port in enumerate(ports):
+            attempt = partial(connect, (address, port), service, stage.read_ca_bundle)
+            clients.start(f"webhook {number}", attempt, 0.2)
+        clients.start("API server", stage.admit, 0.5)
+        _wait_for_rotations(clients)
+    assert clients.failures == []
+    assert min(clients.served.values()) > 100, clients.served
+    assert stage.read_bundle().count("BEGIN CERTIFICATE") <= WANTED_ISSUERS
+
+
+def _is_ready(process: Process) -> bool:
+    return process.answers("/readyz") == 200
+
+
+def _wait_for_rotations(clients: Clients) -> None:
+    """Wait until everybody has seen three CAs, or something failed."""
+    end = time.monotonic() + LIMIT_SECONDS
+    seen: list[set[str]] = []
+    while time.monotonic() < end and not clients.failures:
+        seen = list(clients.issuers.values())
+        if len(seen) == 4 and min(map(len, seen)) >= WANTED_ISSUERS:
+            return
+        time.sleep(0.5)
+    assert clients.failures == []
+    raise TimeoutError(f"not all have seen {WANTED_ISSUERS} CAs: {clients.issuers}")
