@@ -45,7 +45,8 @@ COPY operator/datakeys/__init__.py /opt/datakeys-app/datakeys/
 COPY operator/datakeys/contract /opt/datakeys-app/datakeys/contract
 COPY operator/datakeys/sidecar /opt/datakeys-app/datakeys/sidecar
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/datakeys-app \
-    && mkdir /opt/bin && ln -s /opt/datakeys-app/datakeys/sidecar/__main__.py /opt/bin/datakeys-sidecar
+    && mkdir /opt/bin && ln -s /opt/datakeys-app/datakeys/sidecar/__main__.py /opt/bin/datakeys-sidecar \
+    && chmod 0755 /opt/datakeys-app/datakeys/sidecar/__main__.py
 
 # Bytecode is made above because the root file system is read-only where these images run. The code
 # belongs to root, and nothing is imported from the working directory, which a Pod may choose.
