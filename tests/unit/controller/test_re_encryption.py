@@ -31,6 +31,7 @@ from datakeys.controller.decisions.re_encryption import (
 from datakeys.controller.decisions.request_view import ObjectKey, parse_request
 from datakeys.controller.handlers import re_encrypt_requests
 from datakeys.controller.kube.api import KEYS, REQUESTS, SECRETS, Json
+from datakeys.controller.kube.errors import ConflictError, UnavailableError
 
 NEW_MATERIAL = "cd" * 32
 MAIN = ObjectKey(NAMESPACE, "main")
@@ -119,6 +120,8 @@ class World:
 
     def __init__(self) -> None:
         self.cluster, self.service = FakeCluster(), FakeKeyService()
+        #: Call -> what is raised by it, one after another.
+        self.failures: dict[str, list[Exception]] = {}
         self.controller = self._start()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -206,7 +209,11 @@ class World:
         return body
 
     def _start(self) -> SimulatedController:
-        return SimulatedController(FakeApi(self.cluster), self.service)
+        return SimulatedController(FakeApi(self.cluster, before=self._maybe_fail), self.service)
+
+    async def _maybe_fail(self, call: str) -> None:
+        if self.failures.get(call):
+            raise self.failures[call].pop(0)
 
     def _run(self) -> None:
         if not self._tasks:
@@ -218,6 +225,7 @@ class World:
 async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     """Give a world in which slices are short."""
     monkeypatch.setattr(re_encrypt_requests, "SLICE_SECONDS", 0.05)
+    monkeypatch.setattr(re_encrypt_requests, "_KUBE_RETRY_SECONDS", 0.01)
     world = World()
     yield world
     await world.stop()
@@ -392,3 +400,120 @@ async def test_a_campaign_that_is_switched_off_stops(world: World) -> None:
     await world.reach("Idle")
     assert world.service.re_encryptions == 0
     assert KEY_ARN in world.controller.status("orders-0")["keyId"]
+
+
+@pytest.mark.parametrize("call", ["list datakeyrequests", "patch kmskeys", "patch datakeyrequests"])
+async def test_an_outage_of_the_api_server_is_waited_out(world: World, call: str) -> None:
+    await world.issue(2)
+    world.failures[call] = [UnavailableError(0, "Unavailable", "down")] * 2
+    await world.rotate()
+    await world.reach("Complete")
+    assert world.materials() == {NEW_MATERIAL}
+    assert world.failures[call] == []
+
+
+async def test_a_rival_write_to_a_request_is_met_as_a_conflict_and_tried_again(world: World) -> None:
+    await world.issue(1)
+    world.failures["patch datakeyrequests"] = [ConflictError(409, "Conflict", "orders-0")]
+    await world.rotate()
+    await world.reach("Complete")
+    assert world.secrets_follow()
+
+
+async def test_a_request_that_goes_during_its_turn_is_no_failure(world: World) -> None:
+    await world.issue(1)
+
+    async def delete() -> None:
+        world.service.pause = None
+        await world.cluster.remove(REQUESTS, "orders-0")
+        world.controller.wakeups.on_request_gone(ObjectKey(NAMESPACE, "orders-0"), "")
+
+    world.service.pause = delete
+    body = world.cluster.find(REQUESTS, "orders-0")
+    assert body is not None
+    uid = body["metadata"]["uid"]
+    await world.rotate()
+    while world.service.pause is not None:  # noqa: ASYNC110 - the event loop goes on meanwhile
+        await asyncio.sleep(0.01)
+    world.controller.wakeups.on_request_gone(ObjectKey(NAMESPACE, "orders-0"), uid)
+    await world.reach("Complete")
+    assert (world.told["progress"], world.told["failed"]) == ("0/0", 0)
+
+
+async def test_a_turn_is_ended_also_if_there_is_no_such_request(world: World) -> None:
+    gone = ObjectKey(NAMESPACE, "gone")
+    outcome = world.controller.turns.give(gone, KEY_ARN, NEW_MATERIAL)
+    assert await world.controller.reconciler.reconcile(gone) is None
+    failed = outcome.result()
+    assert failed is not None
+    assert failed.retryable
+
+
+async def test_a_turn_for_what_is_done_calls_nothing(world: World) -> None:
+    await world.issue(1)
+    outcome = world.controller.turns.give(ObjectKey(NAMESPACE, "orders-0"), KEY_ARN, MATERIAL)
+    await world.controller.reconcile("orders-0")
+    assert outcome.result() is None
+    assert world.service.re_encryptions == 0
+
+
+async def test_a_deleted_key_is_forgotten(world: World) -> None:
+    await world.issue(1)
+    await world.rotate(paused=True)
+    await world.reach("Paused")
+    world.controller.re_encryptions.forget(MAIN)
+    world.controller.keys.forget(MAIN)
+    assert await world.controller.campaigns.look(MAIN) is None
+    world.controller.see("orders-0")
+    assert world.service.re_encryptions == 0
+
+
+async def test_a_key_without_material_has_no_campaign(world: World) -> None:
+    """Its material is still to be imported, so there is nothing to re-encrypt under."""
+    body = build_key_body()
+    body["spec"]["reEncryption"] = {"enabled": True}
+    await world.controller.see_key(body)
+    assert await world.controller.campaigns.look(MAIN) is None
+
+
+async def test_a_late_request_under_old_material_wakes_the_campaign(world: World) -> None:
+    """A replica of the key service that hadn't heard of the rotation has made it."""
+    await world.issue(1)
+    await world.rotate()
+    await world.reach("Complete")
+    world.service.material = MATERIAL
+    await world.cluster.put(REQUESTS, build_request_body("late"))
+    await world.controller.settle("late")
+    world.service.material = NEW_MATERIAL
+    body = world.cluster.find(REQUESTS, "late")
+    assert body is not None
+    assert body["status"]["keyMaterialId"] == MATERIAL
+    world.controller.re_encryptions.on_request(parse_request(body))
+    async with asyncio.timeout(5):
+        while world.materials() != {NEW_MATERIAL}:
+            async with world.cluster.changed:
+                await world.cluster.changed.wait()
+
+
+async def test_all_pages_of_requests_are_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.issue(4)
+    world.controller.secrets.close()
+    world.controller = world._start()
+    items = [body for (plural, _, _), body in world.cluster.objects.items() if plural == REQUESTS.plural]
+    asked: list[dict[str, Any]] = []
+
+    async def list_pages(resource: Any, namespace: str | None, **selectors: str) -> Json:
+        del resource, namespace
+        asked.append(selectors)
+        place = int(selectors.get("continue", "0"))
+        rest = {"continue": str(place + 2)} if place + 2 < len(items) else {}
+        return {"metadata": rest, "items": copy.deepcopy(items[place : place + 2])}
+
+    monkeypatch.setattr(world.controller.campaigns.api, "list", list_pages)
+    body = copy.deepcopy(world.cluster.find(KEYS, "main") or {})
+    body["spec"]["reEncryption"] = {"enabled": True, "paused": True}
+    body["status"]["currentKeyMaterialId"] = NEW_MATERIAL
+    await world.controller.see_key(body)
+    assert await world.controller.campaigns.look(MAIN) is None
+    assert world.told["progress"] == "0/4"
+    assert [it.get("continue") for it in asked] == [None, "2"]
