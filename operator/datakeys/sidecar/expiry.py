@@ -5,7 +5,7 @@ Zone: names, times and descriptors. Loaded only if the workload has limited the 
 
 from datakeys.sidecar.delivery import Slot, remove_leftovers
 from datakeys.sidecar.events import EventLog
-from datakeys.sidecar.lifetime import read_boot_clock, read_mark, write_mark
+from datakeys.sidecar.lifetime import read_mark, write_mark
 from datakeys.sidecar.settings import Settings
 
 TYPE_CHECKING = False
@@ -30,16 +30,20 @@ class Expiry:
             if end is not None:
                 self._ends[slot.name] = end
 
-    def begin(self, slot: Slot) -> None:
+    def begin(self, slot: Slot, boot_now: float) -> None:
         """Begin the lifetime of a data key that was delivered, unless it had begun before a restart."""
         if self._ttl_seconds and slot.name not in self._ends:
-            self._ends[slot.name] = read_boot_clock() + self._ttl_seconds
+            self._ends[slot.name] = boot_now + self._ttl_seconds
             write_mark(slot.directory, slot.name, self._ends[slot.name])
 
-    def advance(self, now: float) -> float | None:
-        """End what is over; return the next deadline (monotonic seconds), None for never."""
+    def advance(self, now: float, boot_now: float) -> float | None:
+        """End what is over; return the next deadline, None for never.
+
+        Args:
+            now: Monotonic seconds, as the deadline is.
+            boot_now: Seconds since boot, which a restart and a node's sleep don't touch.
+        """
         next_look = self._first_read.advance(now) if self._first_read else None
-        boot_now = read_boot_clock()
         for slot in list(self._slots):
             if slot.gone:
                 self._tell(slot, "it was read")

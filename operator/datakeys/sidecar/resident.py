@@ -12,6 +12,7 @@ from datakeys.sidecar.child import Child, Outcome
 from datakeys.sidecar.delivery import Slot, check_directory, remove_leftovers
 from datakeys.sidecar.events import ERROR, WARNING, EventLog
 from datakeys.sidecar.hygiene import forbid_core_dumps
+from datakeys.sidecar.lifetime import read_boot_clock
 from datakeys.sidecar.reactor import READABLE, Handler, Reactor
 from datakeys.sidecar.retry import OK, WAIT, decide_delay
 from datakeys.sidecar.settings import DELIVERY_INIT, DELIVERY_SOCKET, Settings, read_settings
@@ -58,7 +59,8 @@ class Resident(Handler):
 
     def advance(self, now: float) -> float | None:
         """Start or end the child and end data keys as time demands; return the next deadline (monotonic)."""
-        deadlines = [self._expiry.advance(now) if self._expiry else None, self._advance_child(now)]
+        next_end = self._expiry.advance(now, read_boot_clock()) if self._expiry else None
+        deadlines = [next_end, self._advance_child(now)]
         return min((one for one in deadlines if one is not None), default=None)
 
     def _advance_child(self, now: float) -> float | None:
@@ -122,7 +124,7 @@ class Resident(Handler):
         if outcome.kind == OK and pending.slot.publish():
             self._pending.remove(pending)
             if self._expiry:
-                self._expiry.begin(pending.slot)
+                self._expiry.begin(pending.slot, read_boot_clock())
             elapsed = int((time.monotonic() - self._started) * 1000)
             self._log.write("delivered", request=outcome.name, milliseconds=elapsed)
             return
