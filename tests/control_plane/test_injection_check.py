@@ -206,3 +206,31 @@ def test_excluded_namespace_is_told_and_left(rig: Rig, pods: Pods) -> None:
     assert "excluded from injection" in pods.notes("a", "NotInjected")[0]
     assert not eventually(lambda: not pods.exists("a"), 3)
     assert process.stop() == 0
+
+
+def test_workload_that_was_annotated_without_the_webhook_is_told(rig: Rig, pods: Pods) -> None:
+    """A Deployment by its own annotation, a CronJob by its template's; of a stamped one nothing is told."""
+    asks = {"datakeys.dev/key": "alias/payments"}
+    deployments = {"orders": {"annotations": asks}, "plain": {}}
+    deployments["stamped"] = {"annotations": asks, "labels": {"datakeys.dev/inject": "true"}}
+    for name, metadata in deployments.items():
+        labels = {"app": name}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "app", "image": "x"}]}}
+        body: Any = named(name, **metadata) | {
+            "spec": {"selector": {"matchLabels": labels}, "template": template}
+        }
+        client.AppsV1Api(rig.api).create_namespaced_deployment(pods.namespace, body)
+    pod = {
+        "metadata": {"annotations": asks},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": "x"}]},
+    }
+    nightly: Any = named("nightly") | {
+        "spec": {"schedule": "0 0 * * *", "jobTemplate": {"spec": {"template": pod}}}
+    }
+    client.BatchV1Api(rig.api).create_namespaced_cron_job(pods.namespace, nightly)
+    process = rig.start_controller()
+    process.wait_led()
+    assert eventually(lambda: bool(pods.notes("nightly", "NotStamped")))
+    assert "kubectl rollout restart deployment/orders" in pods.notes("orders", "NotStamped")[0]
+    assert [pods.notes(name, "NotStamped") for name in ("plain", "stamped")] == [[], []]
+    assert process.stop() == 0

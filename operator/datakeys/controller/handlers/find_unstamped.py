@@ -14,6 +14,7 @@ from typing import Final
 from datakeys.contract.workload import Workload
 from datakeys.controller.decisions.backoff import QUIET_ATTEMPTS, backoff_seconds
 from datakeys.controller.decisions.injection_check import describe_unstamped, is_unstamped
+from datakeys.controller.decisions.workload_view import API_VERSIONS
 from datakeys.controller.kube.api import Json, KubeApi, Resource
 from datakeys.controller.kube.errors import KubeError
 from datakeys.controller.kube.events import EventReason, EventRecorder, Subject
@@ -22,13 +23,6 @@ _LOG = logging.getLogger(__name__)
 _PAGE_SIZE: Final = "100"
 #: Between two Events, so that others have room.
 _PAUSE_SECONDS: Final = 0.2
-_KINDS: Final = {
-    "Deployment": Resource("apps", "v1", "deployments"),
-    "StatefulSet": Resource("apps", "v1", "statefulsets"),
-    "DaemonSet": Resource("apps", "v1", "daemonsets"),
-    "Job": Resource("batch", "v1", "jobs"),
-    "CronJob": Resource("batch", "v1", "cronjobs"),
-}
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class UnstampedSearch:
 
     async def run(self) -> None:
         """Search every kind once, then stay, as the process's other tasks do."""
-        for kind in _KINDS:
+        for kind in API_VERSIONS:
             await self._search_until_done(kind)
         await asyncio.Event().wait()
 
@@ -57,7 +51,7 @@ class UnstampedSearch:
             KubeError: They can't be listed.
         """
         found = 0
-        async for body in self._iterate(_KINDS[kind]):
+        async for body in self._iterate(Resource.of_kind(API_VERSIONS[kind], kind)):
             if is_unstamped(kind, body):
                 found += 1
                 self._tell(kind, body)
@@ -89,9 +83,9 @@ class UnstampedSearch:
             page["continue"] = answer["metadata"]["continue"]
 
     def _tell(self, kind: str, body: Json) -> None:
-        metadata, resource = body["metadata"], _KINDS[kind]
+        metadata = body["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
-        subject = Subject(kind, namespace, name, metadata["uid"], f"{resource.group}/{resource.version}")
+        subject = Subject(kind, namespace, name, metadata["uid"], API_VERSIONS[kind])
         note = describe_unstamped(Workload(kind, name), excluded=namespace in self.excluded)
         self.recorder.record(subject, EventReason.NOT_STAMPED, note, once=True)
         _LOG.warning("workload not stamped", extra={"resource": kind, "namespace": namespace, "object": name})

@@ -34,6 +34,12 @@ class Resource:
     version: str
     plural: str
 
+    @classmethod
+    def of_kind(cls, api_version: str, kind: str) -> Self:
+        """Return the resource of a kind such as ``apps/v1`` ``Deployment``, whose plural has an s."""
+        group, _, version = api_version.partition("/")
+        return cls(group, version, f"{kind.lower()}s")
+
     def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
         """Return the URL path of a collection, an object or a subresource."""
         parts = ["api" if not self.group else f"apis/{self.group}", self.version]
