@@ -114,12 +114,12 @@ class WorkloadMemory:
         _set_state(entry, WorkloadState.RETRYING)
         return entry.attempts
 
-    def settle(self, key: ObjectKey, *, problems: bool) -> None:
-        """Note that all that can be done for a workload is done."""
+    def settle(self, key: ObjectKey, state: WorkloadState | None) -> None:
+        """Note that all that can be done for a workload is done; None: it asks for nothing."""
         entry = self._entries.get(key)
         if entry is not None:
             entry.attempts = 0
-            _set_state(entry, WorkloadState.PROBLEM if problems else WorkloadState.SETTLED)
+            _set_state(entry, state)
 
     def find_untold(self, key: ObjectKey, messages: Iterable[str]) -> frozenset[str]:
         """Return which of a workload's present messages are new; what isn't among them counts as over."""
@@ -143,7 +143,7 @@ def _facts_of(metadata: Mapping[str, Any]) -> tuple[Any, ...]:
     return metadata["uid"], label, metadata.get("ownerReferences") or [], "deletionTimestamp" in metadata
 
 
-def _set_state(entry: _Entry, state: WorkloadState) -> None:
+def _set_state(entry: _Entry, state: WorkloadState | None) -> None:
     if entry.state is not state:
         _count(entry.state, -1)
         _count(state, 1)

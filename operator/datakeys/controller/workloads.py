@@ -115,7 +115,7 @@ class Workloads:
             return
         key = _key_of_pods(workload)
         before = self._pods.put(view.key, key, workload)
-        if before is None or before != workload:
+        if before != workload:
             self.observe(key, workload)
 
     def on_pod_gone(self, key: ObjectKey, uid: str) -> None:  # noqa: ARG002 - the name is told of one at a time
@@ -174,10 +174,9 @@ class _KindObserver:
 
 
 def _watch(api: KubeApi, kind: str, observer: _KindObserver) -> ListWatch:
-    group, _, version = API_VERSIONS[kind].partition("/")
     return ListWatch(
         api,
-        Resource(group, version, f"{kind.lower()}s"),
+        Resource.of_kind(API_VERSIONS[kind], kind),
         None,
         observer,
         {"labelSelector": _SELECTOR},

@@ -1,109 +1,18 @@
 """From an annotated workload to its requests, against an API in memory."""
 
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
 
 from annotated_workloads import Json, build_owner, build_workload
-from controller_fakes import NAMESPACE, FakeApi, FakeCluster
-from datakeys.contract.workload import Workload
+from controller_fakes import NAMESPACE
 from datakeys.controller import metrics
 from datakeys.controller.decisions.pod_view import parse_pod
 from datakeys.controller.decisions.request_view import ObjectKey
-from datakeys.controller.handlers.handle_workload import WorkloadReconciler
 from datakeys.controller.kube.api import REQUESTS
 from datakeys.controller.kube.errors import ConflictError, ForbiddenError, KubeError, UnavailableError
-from datakeys.controller.kube.events import Subject
-from datakeys.controller.work_queue import WorkQueue
-from datakeys.controller.workload_memory import WorkloadMemory, WorkloadState
-from datakeys.controller.workloads import Workloads, _KindObserver
+from datakeys.controller.workload_memory import WorkloadState
+from workload_simulation import NAME, Simulation, stored
 
 DELETE = {"deletion-policy": "Delete"}
-NAME = "orders.deployment"
-
-
-@dataclass
-class Recorder:
-    """Remembers what was told, and about what."""
-
-    told: list[tuple[str, str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def record(self, subject: Subject, reason: str, note: str) -> None:
-        """Remember an Event."""
-        self.told.append((subject.kind, subject.name, str(reason)))
-        self.notes.append(note)
-
-    @property
-    def reasons(self) -> list[str]:
-        """Return the reasons alone."""
-        return [reason for _, _, reason in self.told]
-
-
-class Simulation:
-    """The part of the controller that cares for workloads; events are fed by hand, work is done by hand."""
-
-    def __init__(self, **hooks: Any) -> None:
-        self.cluster = FakeCluster()
-        self.api = FakeApi(self.cluster, **hooks)
-        self.recorder = Recorder()
-        self.memory = WorkloadMemory()
-        untyped: Any = self.api
-        recorder: Any = self.recorder
-        self.reconciler = WorkloadReconciler(untyped, self.memory, recorder, fraction=lambda: 0.0)
-        self.queue = WorkQueue(self.reconciler.reconcile, workers=1)
-        self.workloads = Workloads(self.memory, self.queue, recorder)
-        self.observers = {kind: _KindObserver(self.workloads, kind) for kind in ("Deployment", "StatefulSet")}
-
-    def see(
-        self, kind: str = "Deployment", change: str = "MODIFIED", *, uid: str = "u1", **options: Any
-    ) -> None:
-        """Feed a state of a workload, as its watch would."""
-        self.observers[kind].on_change(change, stored(build_workload(kind, **options), uid))
-
-    def see_pod(self, name: str, *, uid: str = "p1", **options: Any) -> None:
-        """Feed a state of a pod."""
-        self.workloads.on_pod(parse_pod(stored(build_workload("Pod", name, **options), uid)))
-
-    def see_request(self, name: str = NAME) -> None:
-        """Feed the present state of a request, or its end."""
-        body = self.cluster.find(REQUESTS, name)
-        if body is None:
-            self.workloads.on_request_gone(ObjectKey(NAMESPACE, name))
-        else:
-            self.workloads.on_request(body)
-
-    async def work(self) -> list[float | None]:
-        """Do all that is waiting, once; return the delays."""
-        delays = []
-        for key in self.queue.waiting_keys():
-            self.queue._waiting.popleft()
-            self.queue._queued.discard(key)
-            delays.append(await self.reconciler.reconcile(key))
-        return delays
-
-    def request(self, name: str = NAME) -> Json:
-        """Return a request."""
-        body = self.cluster.find(REQUESTS, name)
-        assert body is not None
-        return body
-
-    def names(self) -> list[str]:
-        """Return the names of all requests."""
-        return [name for plural, _, name in self.cluster.objects if plural == REQUESTS.plural]
-
-    def owners(self, name: str = NAME) -> list[str]:
-        """Return the UIDs of a request's owners."""
-        return [owner["uid"] for owner in self.request(name)["metadata"].get("ownerReferences") or ()]
-
-
-def stored(body: Json, uid: str) -> Json:
-    """Return an object as the API server gives it."""
-    return {
-        **body,
-        "metadata": {"namespace": NAMESPACE, "uid": uid, "resourceVersion": "1", **body["metadata"]},
-    }
 
 
 def gauge(state: WorkloadState) -> float:
@@ -133,8 +42,7 @@ async def test_new_controller_writes_nothing(simulation: Simulation) -> None:
     """After a restart everything is found as it should be, by one list."""
     simulation.see()
     await simulation.work()
-    second = Simulation()
-    second.api.cluster = second.cluster = simulation.cluster
+    second = Simulation(simulation.cluster)
     second.see()
     await second.work()
     assert second.api.calls == ["list datakeyrequests"]
@@ -149,8 +57,7 @@ async def test_two_controllers_make_one_request(simulation: Simulation) -> None:
             simulation.see()
             await simulation.work()
 
-    second = Simulation(before=other_is_faster)
-    second.api.cluster = second.cluster = simulation.cluster
+    second = Simulation(simulation.cluster, before=other_is_faster)
     second.see()
     assert await second.work() == [None]
     assert simulation.names() == [NAME]
@@ -241,6 +148,17 @@ async def test_difference_is_told_and_forgotten_when_it_ends(simulation: Simulat
     assert simulation.recorder.reasons == ["RequestCreated", "RequestDiffers", "RequestDiffers"]
     assert simulation.request()["spec"]["keyId"] == "alias/main"
     assert len(simulation.cluster.writes) == 1
+
+
+async def test_workload_that_asks_for_nothing_does_not_count(simulation: Simulation) -> None:
+    """Its label says that its pods name requests themselves."""
+    before = {state: gauge(state) for state in WorkloadState}
+    body = stored(build_workload("Deployment"), "u1")
+    body["metadata"]["annotations"] = body["spec"]["template"]["metadata"]["annotations"] = {}
+    simulation.observers["Deployment"].on_change("ADDED", body)
+    assert await simulation.work() == [None]
+    assert simulation.names() == []
+    assert {state: gauge(state) for state in WorkloadState} == before
 
 
 async def test_malformed_annotation_is_told_and_nothing_is_made(simulation: Simulation) -> None:
@@ -434,7 +352,7 @@ async def test_ordinals_of_pods_are_worked_on_one_by_one(simulation: Simulation)
     labels = {
         simulation.request(name)["metadata"]["labels"]["datakeys.dev/workload"] for name in simulation.names()
     }
-    assert labels == {str(Workload("StatefulSet", "db")).split("/")[1] + ".statefulset"}
+    assert labels == {"db.statefulset"}
 
 
 async def test_pod_that_is_stamped_later_is_let_go(simulation: Simulation) -> None:

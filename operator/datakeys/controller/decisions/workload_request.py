@@ -218,10 +218,10 @@ def _decide_owners(
     current = [one for one in own if one["uid"] == view.uid]
     if "deletionTimestamp" in found["metadata"] or (own and not current):
         return None
-    others = [one for one in present if one not in own]
     if owner is None:
-        return others
-    return [*others, *(current or [owner])]
+        return [one for one in present if one not in own]
+    kept = [one for one in present if one not in own or one in current]
+    return kept if current else [*kept, owner]
 
 
 def _owners_of(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -27,7 +27,7 @@ from datakeys.controller.decisions.workload_view import WorkloadView
 from datakeys.controller.kube.api import REQUESTS, Json, KubeApi
 from datakeys.controller.kube.errors import ConflictError, ExistsError, KubeError, MissingError
 from datakeys.controller.kube.events import EventReason, EventRecorder, Subject
-from datakeys.controller.workload_memory import WorkloadMemory
+from datakeys.controller.workload_memory import WorkloadMemory, WorkloadState
 
 _LOG = logging.getLogger(__name__)
 #: Looks at a request that changes under our hands, before the attempt counts as failed.
@@ -48,26 +48,33 @@ class WorkloadReconciler:
         view = self.workloads.get(key)
         if view is None:
             return None
+        wanted = decide_wanted_requests(view)
         try:
-            problems = await self._attempt(key, view)
+            problems = await self._attempt(key, view, wanted)
         except KubeError as error:
             return self._follow_up(key, view, error)
-        self.workloads.settle(key, problems=bool(problems))
+        state = WorkloadState.PROBLEM if problems else WorkloadState.SETTLED
+        self.workloads.settle(key, None if wanted is None else state)
         self._tell(key, view, {problem.message: EventReason(problem.reason.value) for problem in problems})
         return None
 
-    async def _attempt(self, key: ObjectKey, view: WorkloadView) -> list[Problem]:
+    async def _attempt(
+        self, key: ObjectKey, view: WorkloadView, wanted: WantedRequests | Problem | None
+    ) -> list[Problem]:
         """Make and repair what is wanted; return what can't be had.
 
         Raises:
             KubeError: The API server refuses, or doesn't answer.
         """
-        wanted = decide_wanted_requests(view)
         if not isinstance(wanted, WantedRequests):
             self.workloads.ask_for(key, ())
             return [] if wanted is None else [wanted]
         self.workloads.ask_for(key, wanted.bodies)
         made = await self._fetch_made(view)
+        # Those of ordinals that were scaled away are followed too.
+        self.workloads.ask_for(key, {*wanted.bodies, *made})
+        for found in made.values():
+            self.workloads.observe_request(found)
         problems = [wanted.problem]
         for name, body in wanted.bodies.items():
             problems.append(await self._settle_wanted(view, wanted, body, made.pop(name, None)))
@@ -101,7 +108,7 @@ class WorkloadReconciler:
         """Return the requests that carry the workload's label, by name."""
         selector = f"{LABEL_WORKLOAD}={workload_label(view)}"
         answer = await self.api.list(REQUESTS, view.namespace, labelSelector=selector)
-        return {item["metadata"]["name"]: self._observe(item) for item in answer.get("items") or []}
+        return {item["metadata"]["name"]: item for item in answer.get("items") or []}
 
     async def _fetch(self, view: WorkloadView, name: str) -> Json | None:
         try:
