@@ -26,6 +26,7 @@ from webhook_rig import running_webhook
 Json = dict[str, Any]
 
 OWN_VOLUME = re.compile(r"datakeys-(keys|encrypted|token|trust)(-[0-9]+)?")
+OWN_CONTAINERS = ("datakeys-sidecar", "datakeys-sidecar-start")
 OWN_VARIABLES = {ENDPOINT_VARIABLE, *REGION_VARIABLES, *DUMMY_CREDENTIALS}
 #: The API server's own token volume has a random name.
 RANDOM = re.compile(r"kube-api-access-[a-z0-9]+")
@@ -125,7 +126,7 @@ def strip(pod: Json, own: set[str], asked: dict[str, str]) -> Json:
     found["metadata"]["labels"].pop("datakeys.dev/inject", None)
     spec = found["spec"]
     for kind in ("containers", "initContainers"):
-        spec[kind] = [one for one in spec.get(kind, []) if one["name"] != "datakeys-sidecar"]
+        spec[kind] = [one for one in spec.get(kind, []) if one["name"] not in OWN_CONTAINERS]
         for one in spec[kind]:
             one["volumeMounts"] = [mount for mount in one.get("volumeMounts", []) if mount["name"] not in own]
             one["env"] = [

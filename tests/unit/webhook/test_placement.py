@@ -38,10 +38,14 @@ def test_plain_files_need_no_sidecar_that_stays(restart_policy: str) -> None:
 
 @pytest.mark.parametrize("annotations", RESIDENT)
 def test_what_must_stay_is_the_first_container_and_holds_the_others_back(annotations: dict[str, str]) -> None:
-    """The kubelet starts the next container when the first one's hook has ended."""
-    spec = inject(build_pod(annotations))
-    assert not spec.get("initContainers")
+    """The same runs before as an init container, which fails where the sidecar couldn't start."""
+    spec = inject(build_pod(annotations, initContainers=[{"name": "migrate"}]))
+    gate, migrate = spec["initContainers"]
     first, app = spec["containers"]
+    assert (gate["name"], migrate["name"]) == ("datakeys-sidecar-start", "migrate")
+    assert {**gate, "name": "", "command": ""} == {
+        name: value for name, value in first.items() if name != "lifecycle"
+    } | {"name": "", "command": ""}
     assert (first["name"], app["name"]) == ("datakeys-sidecar", "app")
     assert "probe" in first["lifecycle"]["postStart"]["exec"]["command"][-1]
     assert not {"restartPolicy", "startupProbe"} & set(first)

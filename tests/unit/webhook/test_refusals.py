@@ -65,6 +65,7 @@ def test_missing_annotation_is_named(annotations: dict[str, str] | None) -> None
         ({"nodeSelector": {"kubernetes.io/os": "windows"}}, "spec.nodeSelector"),
         ({"containers": [{"name": "datakeys-sidecar"}]}, "spec.containers[0].name"),
         ({"initContainers": [{"name": "datakeys-sidecar"}]}, "spec.initContainers[0].name"),
+        ({"containers": [{"name": "datakeys-sidecar-start"}]}, "spec.containers[0].name"),
     ],
 )
 def test_windows_and_the_sidecar_s_name_are_refused(spec: dict[str, Any], field: str) -> None:

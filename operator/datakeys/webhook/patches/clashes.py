@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from datakeys.webhook.patches.annotations import Pod, Receiver, iterate_containers
-from datakeys.webhook.patches.layout import ROOT, SIDECAR_NAME
+from datakeys.webhook.patches.layout import GATE_NAME, ROOT, SIDECAR_NAME
 from datakeys.webhook.patches.refusal import RefusedError
 
 _LINUX: Final = "linux"
@@ -31,8 +31,9 @@ def check_platform(pod: Pod) -> None:
 def check_names(pod: Pod) -> None:
     """Refuse pods with a container of the sidecar's name, by which people and tools find it."""
     for one in iterate_containers(pod):
-        if one.container["name"] == SIDECAR_NAME:
-            raise RefusedError(f"{one.field}.name: {SIDECAR_NAME} is reserved for the injected sidecar")
+        name = one.container["name"]
+        if name in (SIDECAR_NAME, GATE_NAME):
+            raise RefusedError(f"{one.field}.name: {name} is reserved for the injected sidecar")
 
 
 def check_mount_paths(receivers: Sequence[Receiver]) -> None:

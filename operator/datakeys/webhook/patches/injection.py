@@ -25,9 +25,9 @@ from datakeys.webhook.patches.clashes import check_mount_paths, check_names, che
 from datakeys.webhook.patches.data_keys import Facts, build_request_warnings, build_secret_names
 from datakeys.webhook.patches.layout import choose_volume_names
 from datakeys.webhook.patches.operations import Operation, add, append, set_members
-from datakeys.webhook.patches.placement import Placement, decide_placement
+from datakeys.webhook.patches.placement import decide_placement
 from datakeys.webhook.patches.refusal import Refusal, RefusedError
-from datakeys.webhook.patches.sidecar import SidecarSettings, build_sidecar, is_sidecar
+from datakeys.webhook.patches.sidecar import SidecarSettings, build_containers, is_sidecar
 from datakeys.webhook.patches.users import SIDECAR_USER, choose_user
 from datakeys.webhook.patches.volumes import build_keys_mount, build_volumes
 
@@ -100,7 +100,7 @@ def _wants_injection(pod: Pod) -> bool:
 
 
 def _build_patch(pod: Pod, wishes: Wishes, facts: Facts, settings: SidecarSettings) -> list[Operation]:
-    """Return the operations; the sidecar comes last, since it moves the other containers."""
+    """Return the operations; our containers come last, since they move the others."""
     check_platform(pod)
     check_names(pod)
     receivers = select_receivers(pod, wishes)
@@ -110,7 +110,7 @@ def _build_patch(pod: Pod, wishes: Wishes, facts: Facts, settings: SidecarSettin
     placement = decide_placement(pod, wishes, receivers, settings.kind)
     secret_names = build_secret_names(wishes, facts)
     volume_names = choose_volume_names(pod["spec"])
-    sidecar = build_sidecar(
+    containers = build_containers(
         pod,
         wishes,
         secret_names,
@@ -123,7 +123,7 @@ def _build_patch(pod: Pod, wishes: Wishes, facts: Facts, settings: SidecarSettin
         *_build_metadata_patch(pod, wishes, settings.image),
         *_build_receiver_patch(receivers, wishes, settings.region, build_keys_mount(volume_names)),
         *append("/spec/volumes", pod["spec"].get("volumes"), build_volumes(secret_names, volume_names)),
-        _insert_first(pod, "containers" if placement is Placement.ORDINARY else "initContainers", sidecar),
+        *(_insert_first(pod, kind, container) for kind, container in containers.items()),
     ]
 
 

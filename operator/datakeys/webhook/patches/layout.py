@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 SIDECAR_NAME: Final = "datakeys-sidecar"
+#: The init container that goes before an ordinary sidecar.
+GATE_NAME: Final = "datakeys-sidecar-start"
 
 VOLUME_KEYS: Final = "datakeys-keys"
 VOLUME_ENCRYPTED: Final = "datakeys-encrypted"

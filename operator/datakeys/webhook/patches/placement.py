@@ -28,6 +28,7 @@ class Placement(StrEnum):
     """What the injected container is."""
 
     NATIVE = "native"
+    #: A container beside the app's, after an init container that has shown that it can deliver.
     ORDINARY = "ordinary"
     #: An init container that delivers and ends.
     INIT = "init"

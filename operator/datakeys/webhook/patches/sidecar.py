@@ -1,4 +1,4 @@
-"""The injected container; pure. Zone: no secrets, no I/O."""
+"""The injected containers; pure. Zone: no secrets, no I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Final
 from datakeys.contract.identity import TRUST_BUNDLE_KEY
 from datakeys.webhook.patches.annotations import Pod, Wishes, iterate_containers
 from datakeys.webhook.patches.delivery import INIT, OWNER_ONLY, READ_ONCE
-from datakeys.webhook.patches.layout import PATH_TOKEN, PATH_TRUST, SIDECAR_NAME
+from datakeys.webhook.patches.layout import GATE_NAME, PATH_TOKEN, PATH_TRUST, SIDECAR_NAME
 from datakeys.webhook.patches.placement import Placement, SidecarKind
 from datakeys.webhook.patches.volumes import build_sidecar_mounts
 
@@ -26,7 +26,13 @@ FAILURE_THRESHOLD: Final = 86400
 MARK: Final = "DATAKEYS_DELIVERY"
 #: The program in the sidecar's image.
 _COMMAND: Final = ("datakeys-sidecar",)
-_WAIT: Final = f"until {' '.join(_COMMAND)} probe; do sleep 0.5; done"
+#: The kubelet starts a pod's containers one after the other, and waits for this hook in between.
+_HOOK: Final = "until datakeys-sidecar probe; do sleep 0.2; done"
+#: Runs the sidecar until it has delivered, then ends it; its volume keeps when lifetimes end.
+_GATE: Final = (
+    'datakeys-sidecar run & trap "kill $!; exit 143" TERM; '
+    "until datakeys-sidecar probe; do kill -0 $! || exit 1; sleep 0.2; done; kill $!; wait"
+)
 
 JsonObject = dict[str, Any]
 
@@ -42,7 +48,7 @@ class SidecarSettings:
     kind: SidecarKind = SidecarKind.NATIVE
 
 
-def build_sidecar(
+def build_containers(
     pod: Pod,
     wishes: Wishes,
     delivered: Iterable[str],
@@ -51,8 +57,10 @@ def build_sidecar(
     user: int,
     placement: Placement,
     volume_names: Mapping[str, str],
-) -> JsonObject:
-    """Return the container.
+) -> dict[str, JsonObject]:
+    """Return the first of ``initContainers``, and of ``containers`` where there is one to add.
+
+    However the sidecar is made, the pod's own containers start only after every data key can be read.
 
     Args:
         pod: The pod it is for.
@@ -72,7 +80,7 @@ def build_sidecar(
         "DATAKEYS_TOKEN_FILE": f"{PATH_TOKEN}/token",
         **_build_optional_variables(wishes),
     }
-    return {
+    sidecar = {
         "name": SIDECAR_NAME,
         "image": settings.image,
         "imagePullPolicy": settings.image_pull_policy,
@@ -81,7 +89,16 @@ def build_sidecar(
         "resources": _build_resources(pod, endpoint=bool(wishes.endpoint_port)),
         "securityContext": _build_security_context(user),
         "volumeMounts": build_sidecar_mounts(volume_names, with_keys=bool(wishes.keys)),
-        **_build_start_gate(placement),
+    }
+    if placement is Placement.NATIVE:
+        return {"initContainers": sidecar | _build_native_fields()}
+    if placement is Placement.INIT:
+        return {"initContainers": sidecar}
+    # The kubelet would start the app although the sidecar can't start, so the same must have run before.
+    hook = {"postStart": {"exec": {"command": ["sh", "-c", _HOOK]}}}
+    return {
+        "initContainers": sidecar | {"name": GATE_NAME, "command": ["sh", "-c", _GATE]},
+        "containers": sidecar | {"lifecycle": hook},
     }
 
 
@@ -91,22 +108,16 @@ def is_sidecar(container: Mapping[str, Any]) -> bool:
     return container["name"] == SIDECAR_NAME and any(variable["name"] == MARK for variable in variables)
 
 
-def _build_start_gate(placement: Placement) -> JsonObject:
-    """Return the fields by which the pod's containers start only after every data key can be read."""
-    if placement is Placement.NATIVE:
-        return {
-            "restartPolicy": "Always",
-            "startupProbe": {
-                "exec": {"command": [*_COMMAND, "probe"]},
-                "periodSeconds": 1,
-                "timeoutSeconds": 5,
-                "failureThreshold": FAILURE_THRESHOLD,
-            },
-        }
-    if placement is Placement.ORDINARY:
-        # The kubelet starts a pod's containers one after the other, and waits for this hook in between.
-        return {"lifecycle": {"postStart": {"exec": {"command": ["sh", "-c", _WAIT]}}}}
-    return {}
+def _build_native_fields() -> JsonObject:
+    return {
+        "restartPolicy": "Always",
+        "startupProbe": {
+            "exec": {"command": [*_COMMAND, "probe"]},
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+            "failureThreshold": FAILURE_THRESHOLD,
+        },
+    }
 
 
 def _build_optional_variables(wishes: Wishes) -> dict[str, str]:
