@@ -20,11 +20,11 @@ from datakeys.keyservice.pki.authority import (
     Lifetimes,
     build_generation,
     build_leaf,
-    choose_issuer,
     find_issuer,
     is_leaf_fit,
 )
 from datakeys.keyservice.pki.certificates import Certificates, build_dns_names
+from datakeys.keyservice.pki.rotation import choose_issuer
 from datakeys.keyservice.pki.tls import RenewalTask, build_server_context
 from datakeys.keyservice.store.objects_api import CONFIG_MAPS, ObjectsApi
 from keyservice_rig import Clock

@@ -15,8 +15,9 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from cluster_api_fake import FakeClusterApi
 from datakeys.contract.errors import DependencyTimeoutError
-from datakeys.keyservice.pki.authority import PROPAGATION_SECONDS, SECONDS_PER_DAY, Leaf, Lifetimes
+from datakeys.keyservice.pki.authority import SECONDS_PER_DAY, Leaf, Lifetimes
 from datakeys.keyservice.pki.certificates import Certificates, Served
+from datakeys.keyservice.pki.rotation import PROPAGATION_SECONDS
 from datakeys.keyservice.pki.tls import find_pause
 from datakeys.keyservice.store.objects_api import CONFIG_MAPS, ObjectsApi
 from keyservice_rig import Clock
@@ -248,6 +249,21 @@ def test_spoilt_ca_is_a_lost_ca(replica: Replica, api: FakeClusterApi, content: 
     after = replica.look()
     assert after.leaf == first.leaf
     assert after.bundle.count("BEGIN CERTIFICATE") == 2
+
+
+def test_spoilt_key_is_a_lost_key(replica: Replica, api: FakeClusterApi, clock: Clock) -> None:
+    """The CA stays trusted and signs no more; another one takes its place."""
+    first = replica.look()
+    (stored,) = json.loads(base64.b64decode(api.secret("datakeys-pki")["data"]["generations.json"]))
+    stored["key"] = first.leaf.key_pem
+    text = base64.b64encode(json.dumps([stored]).encode()).decode()
+    api.secret("datakeys-pki")["data"] = {"generations.json": text}
+    after = replica.look()
+    assert after.leaf == first.leaf
+    assert after.bundle.count("BEGIN CERTIFICATE") == 2
+    renewed = replica.wait(USUAL.overlap + 60)
+    assert issuer(renewed.leaf) != issuer(first.leaf)
+    assert trusts(after.bundle, renewed.leaf, clock.now)
 
 
 def test_everything_deleted_is_a_new_start(replica: Replica, api: FakeClusterApi, clock: Clock) -> None:

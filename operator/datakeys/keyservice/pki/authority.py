@@ -6,7 +6,7 @@ CA/Browser profile of key usages.
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
@@ -15,14 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from datakeys.contract.errors import DependencyTimeoutError
-
 SECONDS_PER_DAY: Final = 86_400
 #: A certificate is renewed when this part of its life is left.
 RENEW_AT: Final = 1 / 3
-#: How long a new bundle takes to reach every client at most: the controller's copies, then the kubelet, which
-#: looks once a minute with a cache of a minute.
-PROPAGATION_SECONDS: Final = 300
 #: Clocks of clients may be behind by that much.
 _SKEW_SECONDS: Final = 300
 
@@ -119,6 +114,16 @@ def build_leaf(generation: Generation, dns_names: list[str], now: float, lifetim
     return Leaf(_pem(certificate), _key_pem(key))
 
 
+def parse_generation(certificate_pem: str, key_pem: str, published_at: float | None) -> Generation:
+    """Return a CA as it was stored; a key that isn't the certificate's counts as lost.
+
+    Raises:
+        ValueError: The certificate can't be read.
+    """
+    fits = _fits(certificate_pem, key_pem)
+    return Generation(certificate_pem, key_pem if fits else "", published_at)
+
+
 def adopt_bundle(bundle: str) -> list[Generation]:
     """Return the CAs of a bundle whose keys are lost; none if it can't be read."""
     try:
@@ -126,79 +131,6 @@ def adopt_bundle(bundle: str) -> list[Generation]:
     except ValueError:
         return []
     return [Generation(_pem(certificate), "") for certificate in certificates]
-
-
-def decide_generations(
-    generations: Sequence[Generation], now: float, lifetimes: Lifetimes
-) -> list[Generation] | None:
-    """Return the generations as they should be, or None if they are right.
-
-    A successor is made when a third of the newest CA's life is left. Of the expired CAs only the last one
-    stays: should the clock be wrong, it is the one that everybody trusts.
-    """
-    expired = [generation for generation in generations if generation.expires_at <= now]
-    kept = [generation for generation in generations if generation not in expired[:-1]]
-    signers = find_signers(kept, now)
-    if not signers or is_renewal_due(signers[-1].certificate_pem, now):
-        return [*kept, build_generation(now, lifetimes)]
-    return kept if len(kept) != len(generations) else None
-
-
-def note_published(
-    generations: Sequence[Generation], published: Sequence[Generation], now: float
-) -> list[Generation] | None:
-    """Return the generations with the time at which they were published; None if it is known of all."""
-    pems = {generation.certificate_pem for generation in published}
-    noted = [
-        replace(one, published_at=now) if one.published_at is None and one.certificate_pem in pems else one
-        for one in generations
-    ]
-    return None if noted == list(generations) else noted
-
-
-def find_signers(generations: Sequence[Generation], now: float) -> list[Generation]:
-    """Return the CAs that can sign, oldest first."""
-    return [generation for generation in generations if generation.key_pem and generation.is_valid(now)]
-
-
-def is_known(generation: Generation, now: float, seen_seconds: float, lifetimes: Lifetimes) -> bool:
-    """Return whether every client has had the time to learn about a CA.
-
-    Args:
-        generation: The CA.
-        now: The clock.
-        seen_seconds: For how long this process has seen it published, by a clock that never jumps.
-        lifetimes: Its overlap is the age that the publication must have.
-    """
-    if generation.published_at is None or seen_seconds < min(lifetimes.overlap, PROPAGATION_SECONDS):
-        return False
-    return now >= generation.published_at + lifetimes.overlap
-
-
-def choose_issuer(
-    leaf: Leaf | None,
-    dns_names: list[str],
-    generations: Sequence[Generation],
-    known: Sequence[Generation],
-    now: float,
-) -> Generation | None:
-    """Return the CA that must sign a new leaf, or None if the present one is right.
-
-    The newest CA that every client knows signs. Until there is one, a leaf of any published CA is right. If
-    a leaf is needed at once, the oldest CA that can sign makes it: most clients know that one.
-
-    Raises:
-        DependencyTimeoutError: No CA can sign, since a replica with another clock has changed them just now.
-    """
-    signers = find_signers(generations, now)
-    if not signers:
-        raise DependencyTimeoutError("no CA can sign at this time")
-    trusted = [generation for generation in signers if generation in known]
-    issuer = find_issuer(leaf, generations, now) if leaf else None
-    if leaf is not None and issuer is not None and is_leaf_fit(leaf, dns_names, now):
-        newer = [one for one in trusted if generations.index(one) > generations.index(issuer)]
-        return newer[-1] if newer else None
-    return trusted[-1] if trusted else signers[0]
 
 
 def find_issuer(leaf: Leaf, generations: Sequence[Generation], now: float) -> Generation | None:
@@ -220,14 +152,11 @@ def build_bundle(generations: Sequence[Generation]) -> str:
 def is_leaf_fit(leaf: Leaf, dns_names: list[str], now: float) -> bool:
     """Return whether a leaf has its key, names the service, is valid, and isn't due for renewal."""
     try:
-        certificate = _load(leaf.certificate_pem)
-        key = serialization.load_pem_private_key(leaf.key_pem.encode(), None)
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (ValueError, TypeError, x509.ExtensionNotFound):
+        fits = _fits(leaf.certificate_pem, leaf.key_pem)
+        names = _load(leaf.certificate_pem).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (ValueError, x509.ExtensionNotFound):
         return False
-    if key.public_key() != certificate.public_key():
-        return False
-    if names.value.get_values_for_type(x509.DNSName) != dns_names:
+    if not fits or names.value.get_values_for_type(x509.DNSName) != dns_names:
         return False
     return _is_valid(leaf.certificate_pem, now) and not is_renewal_due(leaf.certificate_pem, now)
 
@@ -267,6 +196,16 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _fits(certificate_pem: str, key_pem: str) -> bool:
+    """Return whether a private key belongs to a certificate; ValueError: the certificate can't be read."""
+    certificate = _load(certificate_pem)
+    try:
+        key = serialization.load_pem_private_key(key_pem.encode(), None)
+    except (ValueError, TypeError):
+        return False
+    return key.public_key() == certificate.public_key()
 
 
 def _is_valid(certificate_pem: str, now: float) -> bool:

@@ -21,12 +21,10 @@ from datakeys.keyservice.pki.authority import (
     adopt_bundle,
     build_bundle,
     build_leaf,
-    choose_issuer,
-    decide_generations,
     find_issuer,
-    is_known,
-    note_published,
+    parse_generation,
 )
+from datakeys.keyservice.pki.rotation import choose_issuer, decide_generations, is_known, note_published
 from datakeys.keyservice.store.codec import MANAGED_BY
 from datakeys.keyservice.store.objects_api import ObjectsApi
 
@@ -226,10 +224,10 @@ def _parse_generations(secret: Mapping[str, Any] | None) -> list[Generation]:
     if not raw:
         return []
     try:
-        found = [
-            Generation(one["certificate"], one["key"], one.get("publishedAt")) for one in json.loads(raw)
+        return [
+            parse_generation(one["certificate"], one["key"], one.get("publishedAt"))
+            for one in json.loads(raw)
         ]
-        return [one for one in found if one.expires_at]
     except (ValueError, TypeError, KeyError, AttributeError):
         return []
 
