@@ -231,6 +231,23 @@ def test_retained_request_survives_the_garbage_collector(shop: Objects, workload
     assert blob(shop) == old
 
 
+@pytest.mark.usefixtures("garbage_collector")
+def test_workload_deleted_without_its_dependents_leaves_the_data_key(
+    shop: Objects, workloads: WorkloadClient
+) -> None:
+    """``kubectl delete --cascade=orphan`` keeps the request; the next workload of the name takes it over."""
+    workloads.create(build_workload("Deployment", annotations=DELETE))
+    assert eventually(lambda: shop.exists(REQUESTS, NAME))
+    shop.wait_ready(NAME)
+    old = blob(shop)
+    workloads.delete("Deployment", "orders", propagation="Orphan")
+    assert eventually(lambda: not workloads.exists("Deployment", "orders"))
+    assert (owners(shop), blob(shop)) == ([], old)
+    fresh = workloads.create(build_workload("Deployment", annotations=DELETE)).metadata.uid
+    assert eventually(lambda: owners(shop) == [fresh])
+    assert blob(shop) == old
+
+
 def test_policy_can_be_changed_at_any_time(shop: Objects, workloads: WorkloadClient) -> None:
     """The ownerReference comes and goes; the data key stays the same."""
     uid = workloads.create(

@@ -117,9 +117,13 @@ class WorkloadClient:
         own = {f"datakeys.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
         self.patch(kind, name, {"metadata": {"annotations": own}})
 
-    def delete(self, kind: str, name: str) -> None:
+    def delete(self, kind: str, name: str, *, propagation: str = "Background") -> None:
         """Delete a workload, at once."""
-        self._call("delete", kind, None, name, propagation_policy="Background", grace_period_seconds=0)
+        self._call("delete", kind, None, name, propagation_policy=propagation, grace_period_seconds=0)
+
+    def exists(self, kind: str, name: str) -> bool:
+        """Return whether a workload exists, be it on its way out."""
+        return any(item.metadata.name == name for item in self._call("list", kind, None).items)
 
     def delete_all(self) -> None:
         """Delete all workloads and pods."""
