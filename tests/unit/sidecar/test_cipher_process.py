@@ -168,6 +168,24 @@ def test_signal_ends_everything_at_once(sidecar: Sidecar) -> None:
             response.read()
 
 
+def test_lifetime_ends_streams_too(pod: Pod) -> None:
+    """After ``datakeys.dev/ttl`` nothing is encrypted any more, not even what had begun."""
+    pod.environment["DATAKEYS_TTL_SECONDS"] = "2"
+    sidecar = Sidecar(pod)
+    with sidecar.stream(bytes(FIRST_BYTES + 100)) as client:
+        [pid] = sidecar.find_cipher()
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            response.read()
+    wait_until(lambda: _is_gone(pid))
+    assert post(sidecar.path, ENCRYPT, b"x")[0] == 410
+    if os.geteuid() == 0:
+        for process in (sidecar.pid, *sidecar.find_cipher()):
+            assert find_in_memory(process, sidecar.key) == []
+    pod.stop(sidecar.process)
+
+
 def test_process_ends_with_a_killed_resident(sidecar: Sidecar) -> None:
     """Nobody is left behind when the kernel ends the resident process."""
     post(sidecar.path, ENCRYPT, b"x")
