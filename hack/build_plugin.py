@@ -22,6 +22,8 @@ import yaml
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PROGRAM: Final = "kubectl-kms"
+#: Not kubectl-…: kubectl would take it for a plugin.
+ARCHIVE: Final = "kms.tar.gz"
 #: What the plugin imports; nothing of another process but the webhook's pure part.
 PARTS: Final = ("__init__.py", "contract", "kubectl", "webhook/__init__.py", "webhook/patches")
 _SHEBANG: Final = b"#!/usr/bin/env python3\n"
@@ -69,9 +71,7 @@ def main() -> None:
     """Write the program, the archive and the manifest to a folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument(
-        "--uri", default=f"https://example.com/{PROGRAM}.tar.gz", help="where it is published"
-    )
+    parser.add_argument("--uri", default=f"https://example.com/{ARCHIVE}", help="where it is published")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     program = build_program()
@@ -79,7 +79,7 @@ def main() -> None:
     path = arguments.folder / PROGRAM
     path.write_bytes(program)
     path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-    (arguments.folder / f"{PROGRAM}.tar.gz").write_bytes(archive)
+    (arguments.folder / ARCHIVE).write_bytes(archive)
     (arguments.folder / "kms.yaml").write_text(build_manifest(archive, arguments.uri))
     print(f"{path}: {len(program) // 1024} KiB")
 

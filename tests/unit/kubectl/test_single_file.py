@@ -81,7 +81,7 @@ def test_manifest_fits_the_archive(folder: Path) -> None:
     """Its sum, its files, and the version of the package."""
     manifest = yaml.safe_load((folder / "kms.yaml").read_text())
     (platform,) = manifest["spec"]["platforms"]
-    archive = folder / "kubectl-kms.tar.gz"
+    archive = folder / "kms.tar.gz"
     assert platform["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
     assert manifest["spec"]["version"].startswith("v")
     with tarfile.open(archive) as opened:

@@ -131,7 +131,7 @@ def _show(
     console: Console,
 ) -> None:
     state = status_of(key).get("keyState")
-    console.line(f"{' or '.join(operations)} with KmsKey {name_of(key)} in namespace {namespace_of(key)}:")
+    console.line(f"{', '.join(operations)} with KmsKey {name_of(key)} in namespace {namespace_of(key)}:")
     if state != KeyState.ENABLED:
         text = f"The key is {state or 'not made yet'}: until it is Enabled nobody can use it."
         console.line(console.paint(text, Colour.YELLOW))
