@@ -26,6 +26,18 @@ def kill_containers(cluster: Cluster, namespace: str, name_part: str) -> int:
     return killed
 
 
+def kill_sidecar(cluster: Cluster, namespace: str, pod: str) -> None:
+    """Kill every process of a pod's injected sidecar.
+
+    Raises:
+        LookupError: It doesn't run.
+    """
+    statuses = cluster.get("pod", pod, "-n", namespace)["status"].get("initContainerStatuses", [])
+    ids = [it["containerID"].rpartition("/")[2] for it in statuses if it["name"] == "datakeys-sidecar"]
+    if not sum(map(_kill_processes, ids)):
+        raise LookupError(f"no running sidecar in {namespace}/{pod}")
+
+
 def _kill_processes(container_id: str) -> int:
     """Kill the processes whose control group is the container's; they run on this machine's kernel."""
     killed = 0
