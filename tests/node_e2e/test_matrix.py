@@ -9,7 +9,9 @@ import pytest
 
 from deployment import Cluster, wait_until
 from workload_matrix import (
+    KINDS,
     LABEL_CELL,
+    OWN,
     PROFILES,
     SHARED,
     Cell,
@@ -29,7 +31,7 @@ from workloads import (
     build_service_account,
 )
 
-CELLS = [cell for cell in list_cells() if cell.delivery != "init"]
+CELLS = list_cells()
 #: A CronJob's first Job is due within a minute; all cells share two cores.
 WAIT_SECONDS = 240
 #: A sidecar that ignores SIGTERM would hold its pod for 30.
@@ -41,17 +43,17 @@ class Matrix:
     """The applied cells: one namespace for each Pod Security level, and what became of the pods."""
 
     suffix: str
-    pods: dict[str, Manifest] = field(default_factory=dict)
-    reports: dict[str, Manifest] = field(default_factory=dict)
+    #: By name of the cell: its pods, and what their apps have reported.
+    pods: dict[str, list[Manifest]] = field(default_factory=dict)
+    reports: dict[str, list[Manifest]] = field(default_factory=dict)
 
     def namespace(self, level: str) -> str:
         """Return the namespace of a level."""
         return f"matrix-{level}-{self.suffix}"
 
-    def digests(self, level: str) -> set[str]:
-        """Return the SHA-256 of the data keys that the cells of a level have got."""
-        names = [cell.name for cell in CELLS if cell.profile.level == level]
-        return {digest for name in names for digest in self.reports[name]["keys"].values()}
+    def digests(self, cell: Cell, key: str) -> set[str]:
+        """Return the SHA-256 of the data keys that the pods of a cell have got under a name."""
+        return {report["keys"][key] for report in self.reports[cell.name]}
 
 
 LEVELS = sorted({profile.level for profile in PROFILES})
@@ -80,45 +82,67 @@ def matrix(cluster: Cluster) -> Iterator[Matrix]:
         )
         for namespace in namespaces:
             for pod, report in read_reports(cluster, namespace, LABEL_CELL):
-                names = [cell for cell, found in matrix.pods.items() if found["metadata"]["name"] == pod]
-                matrix.reports.update(dict.fromkeys(names, report))
+                names = [name for name, pods in matrix.pods.items() if pod in _names(pods)]
+                for name in names:
+                    matrix.reports.setdefault(name, []).append(report)
         yield matrix
     finally:
         cluster.kubectl("delete", "namespace", *namespaces, "--wait=false")
 
 
 def _collect_pods(cluster: Cluster, matrix: Matrix) -> bool:
-    """Note the first pod of each cell whose app has reported; return whether all have one."""
+    """Note the pods of each cell whose apps have reported; return whether no cell lacks one."""
+    done: dict[str, list[Manifest]] = {cell.name: [] for cell in CELLS}
     for pod in cluster.get("pods", "-A", "-l", LABEL_CELL)["items"]:
-        name = pod["metadata"]["labels"][LABEL_CELL]
         if pod["metadata"]["namespace"].endswith(matrix.suffix) and is_done(pod):
-            matrix.pods.setdefault(name, pod)
-    return len(matrix.pods) == len(CELLS)
+            done[pod["metadata"]["labels"][LABEL_CELL]].append(pod)
+    matrix.pods = done
+    return all(len(done[cell.name]) >= cell.pods for cell in CELLS)
+
+
+def _names(pods: list[Manifest]) -> list[str]:
+    return [pod["metadata"]["name"] for pod in pods]
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_every_cell_gets_its_data_key(matrix: Matrix, cell: Cell) -> None:
-    """The app ran as its user and read its key, or used the KMS endpoint under its pod's identity."""
-    report = matrix.reports[cell.name]
-    assert report["uid"] == cell.profile.uid
-    if cell.delivery == "aws-endpoint":
-        assert report["same"] is True
-        return
-    assert set(report["keys"]) == {SHARED}
-    assert report["modes"] == ({} if cell.delivery == "socket" else {SHARED: "0o400"})
+def test_every_cell_gets_its_data_keys(matrix: Matrix, cell: Cell) -> None:
+    """The apps ran as their user and read their keys, or used the KMS endpoint under their pod's identity."""
+    assert len(matrix.reports[cell.name]) >= cell.pods
+    for report in matrix.reports[cell.name]:
+        assert report["uid"] == cell.profile.uid
+        if cell.delivery == "aws-endpoint":
+            assert report["same"] is True
+            continue
+        assert set(report["keys"]) == {OWN, SHARED}
+        files = set() if cell.delivery == "socket" else {OWN, SHARED}
+        assert report["modes"] == dict.fromkeys(files, "0o400")
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_whoever_asks_for_one_request_gets_one_key(matrix: Matrix, level: str) -> None:
     """All kinds and deliveries of a namespace read the same data key; another namespace's is another."""
-    [digest] = matrix.digests(level)
-    assert all(digest not in matrix.digests(other) for other in LEVELS if other != level)
+    by_level = {
+        one: {digest for cell in _with_keys(one) for digest in matrix.digests(cell, SHARED)} for one in LEVELS
+    }
+    [digest] = by_level.pop(level)
+    assert all(digest not in others for others in by_level.values())
+
+
+def test_every_annotated_workload_has_a_data_key_of_its_own(matrix: Matrix) -> None:
+    """All pods of one workload share it, and no other workload has it."""
+    digests = [matrix.digests(cell, OWN) for level in LEVELS for cell in _with_keys(level)]
+    assert [len(one) for one in digests] == [1] * len(digests)
+    assert len(set.union(*digests)) == len(digests) == len(CELLS) - len(KINDS)
+
+
+def _with_keys(level: str) -> list[Cell]:
+    return [cell for cell in CELLS if cell.profile.level == level and cell.delivery != "aws-endpoint"]
 
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.kind in ("Job", "CronJob")], ids=str)
 def test_jobs_complete_unaided_and_at_once(cluster: Cluster, matrix: Matrix, cell: Cell) -> None:
     """The sidecar ends with the app: nothing waits for the grace period."""
-    pod = matrix.pods[cell.name]
+    pod = matrix.pods[cell.name][0]
     owner = pod["metadata"]["ownerReferences"][0]["name"]
     namespace = pod["metadata"]["namespace"]
     cluster.wait(f"job/{owner}", "condition=Complete", namespace, seconds=FAST_SECONDS)
@@ -132,9 +156,7 @@ def test_jobs_complete_unaided_and_at_once(cluster: Cluster, matrix: Matrix, cel
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_nothing_had_to_be_tried_again(matrix: Matrix, cell: Cell) -> None:
     """No container of an injected pod was restarted on the way."""
-    status = matrix.pods[cell.name]["status"]
-    containers = [*status["containerStatuses"], *status.get("initContainerStatuses", [])]
-    assert {one["name"]: one["restartCount"] for one in containers} == {
-        "app": 0,
-        "datakeys-sidecar": 0,
-    }
+    for pod in matrix.pods[cell.name]:
+        containers = [*pod["status"]["containerStatuses"], *pod["status"].get("initContainerStatuses", [])]
+        restarts = {one["name"]: one["restartCount"] for one in containers}
+        assert restarts == {"app": 0, "datakeys-sidecar": 0}

@@ -16,8 +16,9 @@ KINDS: Final = ("Pod", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob
 FINITE: Final = ("Pod", "Job", "CronJob")
 DELIVERIES: Final = ("file", "socket", "init", "aws-endpoint")
 LABEL_CELL: Final = "matrix-cell"
-#: The DataKeyRequest that cells ask for, and the alias of its KMS key.
+#: The DataKeyRequest that all cells of a namespace ask for, the name of their own, the alias of the KMS key.
 SHARED: Final = "shared"
+OWN: Final = "data-key"
 ALIAS: Final = "alias/main"
 
 #: Prints one JSON object: the app's user, and of every data key the SHA-256 and the mode of its file.
@@ -107,6 +108,11 @@ class Cell:
         """Return whether its pods go on until they are deleted."""
         return self.kind not in FINITE
 
+    @property
+    def pods(self) -> int:
+        """Return how many pods it has."""
+        return 2 if self.kind in ("Deployment", "StatefulSet") else 1
+
     def __str__(self) -> str:
         """Return the cell as a test's id."""
         return f"{self.kind}-{self.delivery}-{self.profile.level}-{self.profile.uid}"
@@ -122,20 +128,30 @@ def list_cells() -> list[Cell]:
 
 
 def build_cell(namespace: str, cell: Cell) -> Manifest:
-    """Return the workload of a cell; it asks for the data key of the request ``shared``."""
-    annotations = {"datakeys.dev/requests": SHARED, "datakeys.dev/delivery": cell.delivery}
+    """Return the workload of a cell: plain but for annotations on the workload itself.
+
+    It asks for a data key of its own, and for that of the request ``shared``; with ``aws-endpoint`` for the
+    use of the KMS key.
+    """
+    asked = {
+        "datakeys.dev/key": ALIAS,
+        "datakeys.dev/requests": SHARED,
+        "datakeys.dev/delivery": cell.delivery,
+    }
+    names = f"{OWN},{SHARED}"
     if cell.delivery == "aws-endpoint":
-        annotations = {"datakeys.dev/aws-endpoint": "true"}
-    names = ALIAS if cell.delivery == "aws-endpoint" else SHARED
+        asked, names = {"datakeys.dev/aws-endpoint": "true"}, ALIAS
     command = ["python3", "-c", REPORT, cell.delivery, names, "lasting" if cell.lasting else "finite"]
     pod_security, container_security = cell.profile.build_security()
-    pod = build_pod(namespace, cell.name, command=command, annotations=annotations)
-    pod["metadata"]["labels"] = {"datakeys.dev/inject": "true", LABEL_CELL: cell.name}
+    pod = build_pod(namespace, cell.name, command=command)
+    pod["metadata"]["labels"] = {LABEL_CELL: cell.name}
     pod["spec"]["securityContext"] = pod_security
     pod["spec"]["containers"][0]["securityContext"] = container_security
     # The usual time: a sidecar that ignores SIGTERM would hold its pod for that long.
     pod["spec"]["terminationGracePeriodSeconds"] = 30
-    return wrap_pod(cell.kind, pod)
+    workload = wrap_pod(cell.kind, pod, **({"replicas": cell.pods} if cell.pods > 1 else {}))
+    workload["metadata"]["annotations"] = asked
+    return workload
 
 
 def wrap_pod(kind: str, pod: Manifest, **spec: Any) -> Manifest:
