@@ -97,10 +97,12 @@ def build_pod(spec: Json, asked: dict[str, str] | None = None, **metadata: Any) 
 
 def normalise(stored: Json) -> Json:
     """Return an object without what the API server gives each anew; absent lists are empty."""
-    text: Json = _rename(copy.deepcopy(stored))
+    found: Json = _rename(copy.deepcopy(stored))
     for name in VOLATILE:
-        text["metadata"].pop(name, None)
-    return text
+        found["metadata"].pop(name, None)
+    for condition in (found.get("status") or {}).get("conditions", []):
+        condition.pop("lastTransitionTime", None)
+    return found
 
 
 def _rename(value: Any) -> Any:

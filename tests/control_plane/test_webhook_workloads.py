@@ -62,6 +62,14 @@ class Workloads:
         )
         return made
 
+    def apply(self, workload: Json) -> Json:
+        """Apply a workload on the server's side; return what is stored."""
+        found = self._find(workload["kind"])
+        made: Json = found.server_side_apply(
+            body=workload, namespace=self.namespace, field_manager="gitops"
+        ).to_dict()
+        return made
+
     def replace(self, workload: Json) -> Json:
         """Replace a workload; return what is stored."""
         made: Json = self._find(workload["kind"]).replace(body=workload, namespace=self.namespace).to_dict()
@@ -148,6 +156,19 @@ def test_replacing_with_the_plain_manifest_makes_no_rollout(workloads: Workloads
     again = workloads.replace(build_workload("Deployment", KEY))
     assert template_of(again) == template_of(made)
     assert again["metadata"]["generation"] == made["metadata"]["generation"]
+
+
+def test_applying_the_same_manifest_again_makes_no_rollout(workloads: Workloads) -> None:
+    """With server-side apply the stamp counts as the applier's, who doesn't send it: it must not flap."""
+    manifest = build_workload("Deployment", KEY)
+    made = workloads.apply(manifest)
+    again = workloads.apply(manifest)
+    assert template_of(again) == template_of(made)
+    assert template_of(again)["metadata"]["annotations"]["datakeys.dev/workload"] == "Deployment/orders"
+    assert again["metadata"]["generation"] == made["metadata"]["generation"]
+    plain = workloads.apply(build_workload("Deployment"))
+    assert "annotations" not in template_of(plain)["metadata"]
+    assert template_of(plain)["metadata"]["labels"] == {"app": "orders"}
 
 
 def test_job_can_still_be_changed(workloads: Workloads) -> None:
