@@ -162,7 +162,7 @@ def test_signal_ends_everything_at_once(sidecar: Sidecar) -> None:
         started = time.monotonic()
         sidecar.process.terminate()
         assert sidecar.process.wait(5) == 0
-        assert time.monotonic() - started < 0.2
+        assert time.monotonic() - started < 0.5
         assert _is_gone(pid)
         with pytest.raises((http.client.IncompleteRead, ConnectionError)):
             response.read()
