@@ -23,7 +23,7 @@ from datakeys.sidecar.descriptors import make_message_pair, poll_message, receiv
 from datakeys.sidecar.libcrypto import Library, load_library
 from datakeys.sidecar.reactor import Reactor
 from datakeys.sidecar.socket_server import SocketServer
-from process_memory import find_children, find_in_memory, read_proportional_size
+from process_memory import find_children, find_in_memory
 from socket_client import UnixConnection, post
 from streaming_aead_reference import FIRST_BYTES, SEGMENT_BYTES, decrypt, encrypt
 
@@ -211,18 +211,18 @@ def test_killed_process_is_started_again(sidecar: Sidecar) -> None:
 
 def test_large_bodies_take_no_memory(sidecar: Sidecar) -> None:
     """128 MiB pass through less than 10 MiB, and the resident process stays as it was."""
-    before = read_proportional_size(sidecar.pid)
+    before = _read_status(sidecar.pid, "RssAnon")
     post(sidecar.path, ENCRYPT, b"x")
     [pid] = sidecar.find_cipher()
-    small = _read_peak(pid)
+    small = _read_status(pid, "VmHWM")
     piece = bytes(1 << 20)
     status, ciphertext = post(sidecar.path, ENCRYPT, (piece for _ in range(128)))
     assert (status, len(ciphertext)) == (200, 128 * (1 << 20) + 40 + 129 * 16)
     status, plaintext = post(sidecar.path, DECRYPT, ciphertext)
     assert (status, len(plaintext)) == (200, 128 << 20)
-    assert _read_peak(pid) - small < 10 << 10
+    assert _read_status(pid, "VmHWM") - small < 10 << 10
     # What is loaded to hand requests on.
-    assert read_proportional_size(sidecar.pid) - before < 400
+    assert _read_status(sidecar.pid, "RssAnon") - before < 400
 
 
 def test_as_many_streams_as_allowed_fit_into_the_container(sidecar: Sidecar) -> None:
@@ -242,13 +242,13 @@ def test_as_many_streams_as_allowed_fit_into_the_container(sidecar: Sidecar) -> 
     for thread in threads:
         thread.join()
     assert statuses == [200] * 16
-    assert _read_peak(pid) < 48 << 10
+    assert _read_status(pid, "VmHWM") < 48 << 10
 
 
-def _read_peak(pid: int) -> int:
-    """Return the largest resident set size so far, in KiB."""
+def _read_status(pid: int, field: str) -> int:
+    """Return a field of ``/proc/<pid>/status`` in KiB."""
     text = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmHWM:")))
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{field}:")))
 
 
 class Loop:
