@@ -72,11 +72,13 @@ def sidecar(pod: Pod) -> Iterator[Sidecar]:
 
 def _find_cipher(pid: int) -> list[int]:
     """Return the children of the resident process that run ``cipher_process``."""
-    return [
-        child
-        for child in find_children(pid)
-        if b"cipher_process" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    found = []
+    for child in find_children(pid):
+        # Another child may end meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if b"cipher_process" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
 
 
 def _is_gone(pid: int) -> bool:
