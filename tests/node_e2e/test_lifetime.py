@@ -48,22 +48,26 @@ def _list_keys(cluster: Cluster, namespace: str) -> list[str]:
 
 
 def _find_processes(cluster: Cluster, namespace: str) -> dict[int, str]:
-    """Return the processes of the pod, as the node sees them: PID -> command line."""
+    """Return the processes of the pod, as the node sees them: PID -> command line.
+
+    A container has the pod's /etc/hosts from the kubelet; the pause container, which hasn't, shares the IPC
+    namespace with the others.
+    """
     uid = cluster.get("pod", "consumer", "-n", namespace)["metadata"]["uid"]
-    found = {}
+    commands, spaces, own = {}, {}, set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            group = (folder / "cgroup").read_text().replace("_", "-")
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            commands[folder] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            spaces[folder] = (folder / "ns/ipc").readlink()
+            if f"/pods/{uid}/etc-hosts /etc/hosts " in (folder / "mountinfo").read_text():
+                own.add(spaces[folder])
         except OSError:
             continue
-        if uid in group:
-            found[int(folder.name)] = command
-    return found
+    return {int(folder.name): commands[folder] for folder, space in spaces.items() if space in own}
 
 
 def _find_sidecar(cluster: Cluster, namespace: str) -> int:
-    [pid] = [pid for pid, command in _find_processes(cluster, namespace).items() if SIDECAR in command]
+    [pid] = [pid for pid, text in _find_processes(cluster, namespace).items() if f"{SIDECAR} run" in text]
     return pid
 
 
