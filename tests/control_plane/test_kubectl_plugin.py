@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
+from annotated_workloads import WorkloadClient, build_workload
 from chart_installation import Installation, named
 from controller_rig import Process, Rig, eventually
 from custom_objects import GRANTS, KEYS, REQUESTS, Objects
@@ -221,6 +222,50 @@ def test_request_that_was_refused_is_explained_in_the_controller_s_words(
     document = plugin.read("explain", "request", "lost", status=1)
     assert document["verdict"] == "fail"
     assert "lost" in document["conclusion"]
+
+
+@pytest.fixture
+def workloads(shop: Objects) -> Iterator[WorkloadClient]:
+    """The namespace's workloads, which the webhook that doesn't run needn't see."""
+    patch: Any = [{"op": "replace", "path": "/webhooks/2/failurePolicy", "value": "Ignore"}]
+    client.AdmissionregistrationV1Api(shop.api).patch_mutating_webhook_configuration(
+        "datakeys-webhook", patch
+    )
+    workloads = WorkloadClient(shop.api, shop.namespace)
+    yield workloads
+    workloads.delete_all()
+
+
+def test_workload_is_explained_and_its_request_outlives_it(
+    plugin: Plugin, shop: Objects, workloads: WorkloadClient
+) -> None:
+    """Without pods; the data key is retained, and the list says for whom it was."""
+    workloads.create(build_workload("Deployment", "web", annotations={"key": "main"}))
+    assert eventually(lambda: shop.exists(REQUESTS, "web.deployment"))
+    shop.wait_ready("web.deployment")
+    verdicts = plugin.verdicts("deployment", "web")
+    assert (verdicts["pods"], verdicts["request"], verdicts["secret"]) == ("wait", "pass", "pass")
+
+    def read() -> tuple[str, str, bool]:
+        items = plugin.read("requests")["items"]
+        (item,) = (one for one in items if one["name"] == "web.deployment")
+        return item["workload"], item["note"], item["workloadGone"]
+
+    assert read() == ("Deployment/web", "", False)
+    workloads.delete("Deployment", "web")
+    assert read() == ("Deployment/web", "retained: its workload is gone", True)
+
+
+def test_what_the_controller_told_about_a_workload_is_shown(
+    plugin: Plugin, shop: Objects, workloads: WorkloadClient
+) -> None:
+    """Here that the request of its name belongs to somebody else."""
+    shop.create_request("web.deployment")
+    workloads.create(build_workload("Deployment", "web", annotations={"key": "main"}))
+    assert eventually(lambda: "RequestConflict" in shop.event_reasons("web"))
+    checks = plugin.read("explain", "deployment", "web")["checks"]
+    (told,) = (check for check in checks if check["check"] == "controller")
+    assert "web.deployment exists and wasn't made for Deployment/web" in told["detail"]
 
 
 RULES = [

@@ -9,7 +9,12 @@ from datakeys.kubectl.answers import ClusterError, UserError
 from datakeys.kubectl.arguments import parse_arguments
 from datakeys.kubectl.cluster import Cluster
 from datakeys.kubectl.explain.command import run_explain
-from datakeys.kubectl.explain.workload_checks import build_selector, choose_pod, list_request_names
+from datakeys.kubectl.explain.workload_checks import (
+    build_selector,
+    check_workload,
+    choose_pod,
+    list_request_names,
+)
 from datakeys.kubectl.paths import APPS, CORE, DATAKEYS, build_path
 from kubectl_objects import (
     NAMESPACE,
@@ -168,8 +173,22 @@ def test_marks_are_letters_where_there_are_no_others(kubectl: FakeKubectl) -> No
 def test_every_ordinal_of_a_stateful_set_has_its_request() -> None:
     """With scope pod."""
     annotations = {"datakeys.dev/key": "main", "datakeys.dev/scope": "pod", "datakeys.dev/requests": "extra"}
-    body = {"metadata": {"name": "db", "annotations": annotations}, "spec": {"replicas": 2, "template": {}}}
+    body: dict[str, Any] = {
+        "metadata": {"name": "db", "annotations": annotations},
+        "spec": {"replicas": 2, "template": {}},
+    }
     assert list_request_names("StatefulSet", body) == ["db-0.statefulset", "db-1.statefulset", "extra"]
+    body["spec"] = {"replicas": 1, "ordinals": {"start": 5}, "template": {}}
+    assert list_request_names("StatefulSet", body) == ["db-5.statefulset", "extra"]
+
+
+def test_scope_pod_is_for_stateful_sets_only() -> None:
+    """Other workloads' pods have no ordinals."""
+    deployment = build_deployment()
+    deployment["metadata"]["annotations"]["datakeys.dev/scope"] = "pod"
+    (check,) = check_workload("Deployment", deployment)
+    assert "datakeys.dev/scope" in check.detail
+    assert "StatefulSet" in check.next_step
 
 
 def test_selectors_become_queries() -> None:

@@ -1,5 +1,6 @@
 """Why has a pod its data key, or why not: one test for each cause."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -217,6 +218,40 @@ def test_pod_of_another_service_account() -> None:
     assert "grant" not in check.next_step
 
 
+def test_key_policy_that_denies_the_account() -> None:
+    """It comes before the binding of the data key; with conditions nobody can tell from here."""
+    denial: dict[str, Any] = {
+        "Effect": "Deny",
+        "Principal": {"Kubernetes": f"arn:k8s:iam::{NAMESPACE}:serviceaccount/app"},
+        "Action": "kms:Decrypt",
+        "Resource": "*",
+        "Sid": "no",
+    }
+    key = build_key(policy=json.dumps({"Statement": [denial]}))
+    check = first_failure(facts(keys=[key]))
+    assert (check.name, "statement no of the policy of KmsKey main" in check.detail) == ("key-policy", True)
+    denial["Condition"] = {"StringEquals": {"kms:KeySpec": "RSA_2048"}}
+    key = build_key(policy=json.dumps({"Statement": [denial]}))
+    checks = decide_pod(facts(keys=[key]))
+    assert [one.verdict for one in checks if one.name == "key-policy"] == [Verdict.WAIT]
+    checks = decide_pod(facts(keys=[build_key(policy="{")]))
+    assert ["isn't a key policy" in one.detail for one in checks if one.name == "key-policy"] == [True]
+
+
+def test_what_the_controller_told_is_shown() -> None:
+    """Its latest Event of each reason, and nobody else's."""
+    told = {"reason": "NotInjected", "reportingComponent": "datakeys.dev/datakeys-controller", "metadata": {}}
+    warnings = [
+        {**told, "message": "second", "eventTime": "2026-01-02T00:00:00.000000Z"},
+        {**told, "message": "first", "eventTime": "2026-01-01T00:00:00.000000Z"},
+        {"reason": "BackOff", "reportingComponent": "kubelet", "message": "no", "metadata": {}},
+    ]
+    checks = decide_pod(replace(facts(uninjected()), warnings=warnings))
+    assert [check.detail for check in checks if check.name == "controller"] == [
+        "the controller told at 2026-01-02T00:00:00.000000Z: second"
+    ]
+
+
 def test_missing_secret() -> None:
     """The Secret of the pod's own request."""
     check = first_failure(facts(secrets={"orders": None}))
@@ -258,8 +293,8 @@ def test_sidecar_that_waits_for_a_mount_tells_for_what() -> None:
         "message": 'configmap "datakeys-trust-bundle" not found',
         "lastTimestamp": MADE,
     }
-    older = {"reason": "FailedMount", "message": "older", "eventTime": "2020-01-01T00:00:00Z"}
-    checks = decide_pod(replace(facts(pod), warnings=[event, older, {"reason": "BackOff"}]))
+    older = {**event, "message": "older", "lastTimestamp": "2020-01-01T00:00:00Z"}
+    checks = decide_pod(replace(facts(pod), warnings=[event, older, {**event, "reason": "BackOff"}]))
     assert any(event["message"] in check.detail for check in checks if check.verdict is Verdict.WAIT)
 
 

@@ -15,7 +15,8 @@ from datakeys.kubectl.explain.explanation import (
     decide_pod,
     decide_request,
 )
-from datakeys.kubectl.explain.facts import fetch_pod_facts, fetch_request_facts
+from datakeys.kubectl.explain.facts import fetch_pod_facts, fetch_request_facts, fetch_warnings
+from datakeys.kubectl.explain.told_checks import check_told
 from datakeys.kubectl.explain.workload_checks import (
     build_selector,
     check_workload,
@@ -78,7 +79,8 @@ def fetch_checks(cluster: Cluster, namespace: str, kind: str, name: str) -> list
     body = cluster.get(paths.workload_path(kind, namespace, name))
     if kind == "Pod":
         return decide_pod(fetch_pod_facts(cluster, body))
-    checks = check_workload(kind, body)
+    told = fetch_warnings(cluster, namespace, kind, name)
+    checks = [*check_workload(kind, body), *check_told(told)]
     pod = choose_pod(_fetch_pods(cluster, namespace, kind, body))
     if pod is None:
         facts = fetch_request_facts(cluster, namespace, list_request_names(kind, body))

@@ -10,6 +10,7 @@ from datakeys.kubectl.explain.injection_checks import check_injection
 from datakeys.kubectl.explain.pod_wishes import account_of_pod, is_injected
 from datakeys.kubectl.explain.request_checks import check_requests, check_trust_bundle
 from datakeys.kubectl.explain.sidecar_checks import check_app, check_sidecar
+from datakeys.kubectl.explain.told_checks import check_told
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ def decide_pod(facts: PodFacts) -> list[Check]:
     checks = check_injection(facts)
     namespace = namespace_of(facts.pod)
     checks += check_requests(facts.around, namespace, account_of_pod(facts.pod))
+    checks += check_told(facts.warnings)
     if not is_injected(facts.pod):
         return checks
     return [

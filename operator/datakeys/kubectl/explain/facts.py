@@ -87,7 +87,7 @@ def fetch_pod_facts(cluster: Cluster, pod: Json) -> PodFacts:
             "webhook": partial(cluster.look, webhook_path),
             "namespace": partial(cluster.look, namespace_path),
             "log": partial(fetch_log, cluster, pod),
-            "warnings": partial(fetch_warnings, cluster, namespace, name),
+            "warnings": partial(fetch_warnings, cluster, namespace, "Pod", name),
         }
     )
     return PodFacts(
@@ -163,13 +163,13 @@ def fetch_log(cluster: Cluster, pod: Json) -> list[Json] | Gap:
     return found if isinstance(found, Gap) else parse_log(found)
 
 
-def fetch_warnings(cluster: Cluster, namespace: str, name: str) -> Items:
-    """Fetch the warning Events about a pod.
+def fetch_warnings(cluster: Cluster, namespace: str, kind: str, name: str) -> Items:
+    """Fetch the warning Events about an object.
 
     Raises:
         ClusterError: There is no answer.
     """
-    selector = f"involvedObject.name={name},type=Warning"
+    selector = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
     return cluster.items(paths.build_path(paths.CORE, "events", namespace, fieldSelector=selector))
 
 

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Final
 
+from datakeys.contract.crd.kmsgrant import GrantOperation
 from datakeys.contract.identity import SECRET_TYPE, TRUST_BUNDLE_CONFIG_MAP, TRUST_BUNDLE_KEY
 from datakeys.contract.key_types import KeyState
-from datakeys.kubectl.answers import Answer, Gap, Json, list_items, name_of, namespace_of
+from datakeys.kubectl.answers import Answer, Gap, Json, UserError, list_items, name_of, namespace_of
 from datakeys.kubectl.cluster import SecretRow
 from datakeys.kubectl.explain.checks import Check, failed, passed, unseen, waits
 from datakeys.kubectl.explain.facts import RequestFacts
 from datakeys.kubectl.key_names import find_request_key, status_of, wanted_key
 from datakeys.kubectl.requests import account_of, list_secret_names, ready_condition
+from datakeys.kubectl.who_can.key_policy import find_denial, parse_policy
 
 _KEY_STEPS: Final = {
     KeyState.DISABLED: "enable it: set spec.enabled: true in KmsKey {name}",
@@ -35,7 +37,7 @@ def check_requests(facts: RequestFacts, namespace: str, account: str | None) -> 
         checks += [_check_ready(answer), _check_key(answer, facts)]
         checks += [_check_secret(secret, answer, facts.secrets) for secret in list_secret_names(answer)]
         if account is not None:
-            checks.append(_check_account(answer, account))
+            checks += [_check_account(answer, account), *_check_policy(answer, account, facts)]
     return checks
 
 
@@ -133,3 +135,19 @@ def _check_account(request: Json, account: str) -> Check:
         f"DataKeyRequest {name_of(request)} is for ServiceAccount {wanted}, but the pod runs as {account}",
         f"set serviceAccountName: {wanted} in the workload, or make a DataKeyRequest for {account}",
     )
+
+
+def _check_policy(request: Json, account: str, facts: RequestFacts) -> list[Check]:
+    """Return a check if the key's policy denies the account what its data key would allow it."""
+    key = find_request_key(request, list_items(facts.keys), list_items(facts.aliases))
+    try:
+        statements = parse_policy(key, (GrantOperation.DECRYPT,)) if key else None
+    except UserError as error:
+        return [waits("key-policy", error.message)]
+    denial = find_denial(statements, "ServiceAccount", namespace_of(request), account)
+    if key is None or denial is None:
+        return []
+    text = f"statement {denial.label} of the policy of KmsKey {name_of(key)} denies Decrypt to {account}"
+    if denial.conditional:
+        return [waits("key-policy", f"{text} under conditions", "read the statement")]
+    return [failed("key-policy", text, "change spec.policy of the KmsKey, or use another key")]

@@ -14,6 +14,7 @@ from datakeys.kubectl.explain.pod_wishes import (
     list_mounted_secrets,
     read_wishes,
 )
+from datakeys.kubectl.explain.told_checks import time_of
 from datakeys.kubectl.requests import list_secret_names
 
 #: Reasons of a waiting container for which waiting is enough.
@@ -78,7 +79,7 @@ def _check_waiting(waiting: Json, facts: PodFacts) -> Check:
         return failed("sidecar", f"the sidecar can't start: {reason} {message}".rstrip(), step)
     mounts = [one for one in list_items(facts.warnings) if one.get("reason") == _MOUNT_FAILED]
     if mounts:
-        newest = max(mounts, key=lambda one: one.get("lastTimestamp") or one.get("eventTime") or "")
+        newest = max(mounts, key=time_of)
         step = "the pod starts by itself once what it mounts is there"
         return waits("sidecar", f"the sidecar waits: {newest.get('message', '')}", step)
     return waits("sidecar", "the sidecar is being started")

@@ -1,8 +1,9 @@
 """A workload: what it asks for, and which of its pods to look at. Zone: no I/O."""
 
 from collections.abc import Sequence
+from typing import Final
 
-from datakeys.contract.identity import ANNOTATION_KEY, ANNOTATION_REQUESTS, LABEL_INJECT
+from datakeys.contract.identity import ANNOTATION_KEY, ANNOTATION_REQUESTS, ANNOTATION_SCOPE, LABEL_INJECT
 from datakeys.contract.workload import (
     AnnotationError,
     Scope,
@@ -14,7 +15,8 @@ from datakeys.kubectl.answers import Json, name_of
 from datakeys.kubectl.explain.checks import Check, failed, passed, waits
 from datakeys.kubectl.explain.pod_wishes import read_wishes
 
-_REPLICA_FAILURE = "ReplicaFailure"
+_STATEFUL_SET: Final = "StatefulSet"
+_REPLICA_FAILURE: Final = "ReplicaFailure"
 
 
 def find_template(workload: Json) -> Json:
@@ -43,6 +45,9 @@ def check_workload(kind: str, workload: Json) -> list[Check]:
                 f"annotate it with {ANNOTATION_KEY}, or its pod template with {ANNOTATION_REQUESTS}",
             )
         ]
+    if wish and wish.scope is Scope.POD and kind != _STATEFUL_SET:
+        step = "remove it, or make the workload a StatefulSet, whose pods have ordinals"
+        return [failed("annotations", f"annotation {ANNOTATION_SCOPE}: pod isn't for a {kind}", step)]
     checks = [passed("annotations", f"{kind} {name_of(workload)} asks for a data key")]
     if wishes.label == "true":
         checks.append(passed("label", f"its pod template has the label {LABEL_INJECT}"))
@@ -72,10 +77,12 @@ def list_request_names(kind: str, workload: Json) -> list[str]:
     if wish is None:
         return named
     this = Workload(kind, name_of(workload))
-    if wish.scope is Scope.WORKLOAD:
+    if wish.scope is Scope.WORKLOAD or kind != _STATEFUL_SET:
         return [build_request_name(this), *named]
-    replicas = (workload.get("spec") or {}).get("replicas", 1)
-    return [*(build_request_name(this, ordinal) for ordinal in range(replicas)), *named]
+    spec = workload.get("spec") or {}
+    first = (spec.get("ordinals") or {}).get("start", 0)
+    ordinals = range(first, first + spec.get("replicas", 1))
+    return [*(build_request_name(this, ordinal) for ordinal in ordinals), *named]
 
 
 def build_selector(workload: Json) -> str | None:
