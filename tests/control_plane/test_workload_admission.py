@@ -3,8 +3,11 @@
 The webhook's registration is removed: what it adds to a workload is in the builders.
 """
 
+import copy
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ from annotated_workloads import KINDS, Json, WorkloadClient, build_owner, build_
 from chart_installation import CONTROLLER, Installation, refusal, wait_for
 from custom_objects import REQUESTS, Objects
 from datakeys.contract.identity import ANNOTATION_KEY, ANNOTATION_WORKLOAD, LABEL_INJECT
+from datakeys.controller.decisions.pod_view import parse_pod
+from datakeys.controller.decisions.workload_request import decide_wanted_requests
+from datakeys.controller.decisions.workload_view import parse_pod_workload, parse_workload
 from user_rights import GENERATE, Users, installed_policies, try_to
 from workloads import build_request
 
@@ -242,6 +248,93 @@ def test_removal_of_an_annotated_workload_is_not_held_up(users: Users, administr
     with acting(users, name) as workloads:
         change: Json = {"metadata": {"finalizers": None, "labels": {LABEL_INJECT: "true"}}}
         workloads.patch("Deployment", "orders", change)
+
+
+def build_shapes(kind: str) -> Iterator[Json]:
+    """Return workloads of a kind with every combination of what decides whether the controller acts."""
+    stamps = [None, f"{kind}/orders", f"{kind}/other", "CronJob/orders", "Pod/other", "nonsense"]
+    owners: list[list[Json]] = [[]]
+    for owner_kind, controls in product(("CronJob", "ReplicaSet", "Node", "Rollout"), (True, False)):
+        owners.append([{**build_owner(owner_kind, "orders", "example.org/v1"), "controller": controls}])
+    for label, stamp, owner, keyed in product(
+        ("true", "false", None), stamps, owners, ("object", "pods", None)
+    ):
+        body = build_workload(kind, owners=owner)
+        spec = body["spec"].get("jobTemplate", body)["spec"]
+        for metadata, has_key in (
+            (spec.get("template", body)["metadata"], keyed == "pods"),
+            (body["metadata"], keyed == "object" or (kind == "Pod" and keyed == "pods")),
+        ):
+            metadata["annotations"] = {ANNOTATION_KEY: "main"} if has_key else {}
+        if stamp:
+            spec.get("template", body)["metadata"]["annotations"][ANNOTATION_WORKLOAD] = stamp
+        body["metadata"]["labels"] = {"app": "test"} | ({LABEL_INJECT: label} if label else {})
+        yield body
+
+
+def is_acted_on(kind: str, body: Json) -> bool:
+    """Return whether the controller would make a request for an object that the API server has accepted."""
+    if body["metadata"]["labels"].get(LABEL_INJECT) != "true":
+        return False
+    stored = {**body, "metadata": {"namespace": "t", "uid": "u", "resourceVersion": "1", **body["metadata"]}}
+    view = parse_pod_workload(parse_pod(stored)) if kind == "Pod" else parse_workload(kind, stored)
+    return view is not None and decide_wanted_requests(view) is not None
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_exactly_what_the_controller_acts_on_is_judged(users: Users, user: str, kind: str) -> None:
+    """There is no shape by which a user without the right gets a data key, and none is refused in vain."""
+    outcomes: dict[bool, int] = {True: 0, False: 0}
+    with acting(users, user) as workloads:
+        for body in build_shapes(kind):
+            acted_on = is_acted_on(kind, body)
+            refused = f"kmskeys/{GENERATE}" in try_to(workloads.create, body, dry_run="All")
+            assert refused == acted_on, body
+            outcomes[acted_on] += 1
+    assert all(outcomes.values()), outcomes
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in ALL_KINDS if kind != "Job"]
+)  # its template can't be changed
+def test_exactly_the_updates_by_which_the_controller_acts_anew_are_judged(
+    users: Users, user: str, administrator: WorkloadClient, kind: str
+) -> None:
+    """Judged is a change to what the controller acts on, from what it didn't act on under the same key."""
+    chance = random.Random(f"updates of {kind}")  # noqa: S311 - picks test cases
+    shapes = list(build_shapes(kind))
+    outcomes: dict[bool, int] = {True: 0, False: 0}
+    # Half of the shapes are acted on in the beginning: most changes would otherwise change nothing.
+    acted_on = [body for body in shapes if is_acted_on(kind, body)]
+    with acting(users, user) as workloads:
+        for number in range(60):
+            old, new = (copy.deepcopy(chance.choice(chance.choice([shapes, acted_on]))) for _ in range(2))
+            changes_key = chance.random() < 0.3
+            if changes_key:
+                for metadata in _metadata_of(new):
+                    metadata["annotations"] = {
+                        name: "other" if name == ANNOTATION_KEY else value
+                        for name, value in metadata["annotations"].items()
+                    }
+            expected = is_acted_on(kind, new) and (changes_key or not is_acted_on(kind, old))
+            old["metadata"]["name"] = new["metadata"]["name"] = "orders"
+            made = administrator.create(old)
+            stored = users.administrator.sanitize_for_serialization(made)  # type: ignore[no-untyped-call]
+            for present, wanted in zip(_metadata_of(stored), _metadata_of(new), strict=True):
+                present |= {part: wanted.get(part) for part in ("labels", "annotations", "ownerReferences")}
+            refused = f"kmskeys/{GENERATE}" in try_to(
+                workloads.replace, kind, "orders", stored, dry_run="All"
+            )
+            assert refused == expected, (number, old, new)
+            outcomes[expected] += 1
+            administrator.delete(kind, "orders")
+    assert min(outcomes.values()) > 5, outcomes
+
+
+def _metadata_of(body: Json) -> list[Json]:
+    """Return the metadata of an object and of its pod template, if it has one."""
+    spec = body["spec"].get("jobTemplate", body)["spec"]
+    return [body["metadata"], *([spec["template"]["metadata"]] if "template" in spec else [])]
 
 
 # The requests that the controller makes.

@@ -112,6 +112,10 @@ class WorkloadClient:
         merge = "application/merge-patch+json"
         return self._call("patch", kind, body, name, _content_type=merge)
 
+    def replace(self, kind: str, name: str, body: Json, **options: Any) -> Any:
+        """Replace a workload."""
+        return self._call("replace", kind, body, name, **options)
+
     def annotate(self, kind: str, name: str, **annotations: str | None) -> None:
         """Set or remove annotations of a workload; without prefix, dashes as underscores."""
         own = {f"datakeys.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
