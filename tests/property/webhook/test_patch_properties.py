@@ -2,13 +2,21 @@
 
 import copy
 import re
+from dataclasses import replace
 from typing import Any
 
 import jsonpatch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datakeys.webhook.patches import RequestFacts, SidecarSettings, build_injection, find_requests
+from datakeys.contract import identity
+from datakeys.webhook.patches import (
+    RequestFacts,
+    SidecarKind,
+    SidecarSettings,
+    build_injection,
+    find_requests,
+)
 from datakeys.webhook.patches.aws_endpoint import DUMMY_CREDENTIALS, ENDPOINT_VARIABLE, REGION_VARIABLES
 
 #: The generated pods have no variables of their own.
@@ -16,6 +24,10 @@ OWN_VARIABLES = {ENDPOINT_VARIABLE, *REGION_VARIABLES, *DUMMY_CREDENTIALS}
 SETTINGS = SidecarSettings("datakeys-sidecar:test", "Always", "https://keyservice.example.svc:443", "c-1")
 OWN_VOLUMES = re.compile(r"datakeys-(keys|encrypted|token|trust)(-[0-9]+)?")
 KEYS = "/var/run/datakeys/keys"
+#: All that a user or the webhook may write.
+ANNOTATIONS = sorted(
+    value.partition("/")[2] for name, value in vars(identity).items() if name.startswith("ANNOTATION_")
+)
 
 labels = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=12).filter(
     lambda text: text[0] != "-" != text[-1]
@@ -120,7 +132,14 @@ hostile_pods = (
     | build_one_user_pods(clashing_names, free_paths)
     | build_one_user_pods(free_names, clashing_paths)
 )
-facts = st.none() | st.builds(RequestFacts, subdomains, labels, st.booleans())
+versions = st.tuples(st.integers(1, 16), st.integers(1, 16)).map(lambda pair: (max(pair), min(pair)))
+facts = st.none() | st.builds(
+    lambda secret, account, dry_run, version: RequestFacts(secret, account, dry_run, *version),
+    subdomains,
+    labels,
+    st.booleans(),
+    versions,
+)
 
 
 def names_of(volumes: list[dict[str, Any]] | None) -> set[str]:
@@ -213,15 +232,61 @@ def test_hostile_pod_is_patched_cleanly_or_refused_by_field(pod: dict[str, Any])
         check_patched(pod, {})
 
 
-@given(st.dictionaries(st.sampled_from(["requests", "delivery", "containers"]), st.text(max_size=300)))
-def test_any_annotation_is_taken_or_refused(annotations: dict[str, str]) -> None:
-    """No text in an annotation makes an error; a refusal names an annotation."""
+TEXTS = st.text(max_size=300) | st.sampled_from(
+    [
+        "true",
+        "once",
+        "pod",
+        "init",
+        "socket",
+        "0440",
+        "0444",
+        "1h",
+        "7",
+        "main",
+        "alias/a",
+        "Deployment/x",
+        "a=b",
+    ]
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(ANNOTATIONS), TEXTS),
+    st.sampled_from([SETTINGS, replace(SETTINGS, kind=SidecarKind.ORDINARY)]),
+    st.sampled_from([None, "Always", "Never"]),
+    st.sampled_from([None, 1]),
+)
+def test_any_annotation_is_taken_or_refused(
+    annotations: dict[str, str], settings: SidecarSettings, restart_policy: str | None, user: int | None
+) -> None:
+    """No text in an annotation makes an error; a refusal names an annotation or a field of the pod."""
     pod = {
         "metadata": {
+            "name": "x-0",
             "labels": {"datakeys.dev/inject": "true"},
             "annotations": {f"datakeys.dev/{name}": text for name, text in annotations.items()},
         },
-        "spec": {"containers": [{"name": "app"}], "securityContext": {"runAsUser": 1}},
+        "spec": {
+            "containers": [{"name": "app"}],
+            "securityContext": {"runAsUser": user},
+            "restartPolicy": restart_policy,
+        },
     }
-    refusal = build_injection(pod, {}, SETTINGS).refusal
-    assert refusal is None or refusal.message.startswith("annotation datakeys.dev/")
+    decision = build_injection(pod, {}, settings)
+    if decision.refusal:
+        assert decision.refusal.message.startswith(("annotation datakeys.dev/", "spec."))
+        return
+    patched = jsonpatch.apply_patch(pod, list(decision.patch))
+    again = build_injection(patched, {}, settings)
+    assert (again.patch, again.refusal) == ((), None)
+    gate = patched["spec"]["initContainers"][0]
+    variables = {one["name"]: one["value"] for one in gate["env"]}
+    # Each delivered name has its folder, and the sidecar is told of both.
+    sources = [
+        source["secret"]["items"][0]["path"].rpartition("/")[0]
+        for volume in patched["spec"]["volumes"]
+        for source in volume.get("projected", {}).get("sources", [])
+        if "secret" in source
+    ]
+    assert [name for name in variables["DATAKEYS_REQUESTS"].split(",") if name] == sources
