@@ -10,7 +10,7 @@ import copy
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -346,7 +346,7 @@ class FakeKeyService:
         if self.error is not None:
             raise self.error
         blob = f"{self.re_encryptions}>".encode() + encrypted.ciphertext_blob
-        return replace(encrypted, ciphertext_blob=blob, key_material_id=self.material)
+        return encrypted._replace(ciphertext_blob=blob, key_material_id=self.material)
 
 
 @dataclass

@@ -189,7 +189,7 @@ def test_a_secret_in_the_way_is_named_and_left_alone(case: str) -> None:
 
 
 def test_outdated_are_the_versions_under_other_material_of_that_key() -> None:
-    abroad = DataKeyVersion(2, "orders.v2", replace(SECOND.encrypted, key_arn="arn:other"))
+    abroad = DataKeyVersion(2, "orders.v2", SECOND.encrypted._replace(key_arn="arn:other"))
     versions = (RENEWED, abroad)
     assert find_outdated(versions, key_arn=KEY_ARN, material_id=MATERIAL) == (RENEWED,)
     assert find_outdated(versions, key_arn=KEY_ARN, material_id=NEW_MATERIAL) == ()

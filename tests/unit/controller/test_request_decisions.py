@@ -163,7 +163,7 @@ REFUSALS: dict[str, Refusal] = {
     "own Secret with another context": (request(), secret(OTHER_CONTEXT), KEY, "Conflict", "doesn't hold"),
     "own Secret under no key": (
         request(),
-        secret(replace(ISSUED, key_arn="x")),
+        secret(ISSUED._replace(key_arn="x")),
         KEY,
         "Conflict",
         "doesn't hold",
