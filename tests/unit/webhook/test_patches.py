@@ -350,3 +350,18 @@ def test_shared_processes_make_a_warning_if_somebody_has_no_keys(field: str) -> 
     (warning,) = build_injection(chosen, FACTS, SETTINGS).warnings
     assert warning.startswith(f"spec.{field}: container tool")
     assert build_injection(build_pod(**spec), FACTS, SETTINGS).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "warned"),
+    [
+        ({"hostNetwork": True}, True),
+        ({"hostNetwork": True, "dnsPolicy": "ClusterFirst"}, True),
+        ({"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}, False),
+        ({"hostNetwork": False, "dnsPolicy": "ClusterFirst"}, False),
+    ],
+)
+def test_host_network_with_the_nodes_dns_makes_a_warning(spec: dict[str, Any], *, warned: bool) -> None:
+    """Such a pod would wait for a key service whose name nobody there knows."""
+    warnings = build_injection(build_pod(**spec), FACTS, SETTINGS).warnings
+    assert [one.partition(":")[0] for one in warnings] == ["spec.dnsPolicy"] * warned

@@ -32,6 +32,7 @@ from datakeys.webhook.patches.users import SIDECAR_USER, choose_user
 from datakeys.webhook.patches.volumes import build_keys_mount, build_volumes
 
 INJECT: Final = "true"
+_CLUSTER_FIRST: Final = "ClusterFirst"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,4 +168,10 @@ def _build_warnings(pod: Pod, wishes: Wishes, facts: Facts) -> list[str]:
     others = [one for one in pod["spec"]["containers"] if one["name"] not in receivers]
     if shared and others:
         warnings.append(f"spec.{shared}: container {others[0]['name']} can reach the data keys through /proc")
+    if pod["spec"].get("hostNetwork") and pod["spec"].get("dnsPolicy", _CLUSTER_FIRST) == _CLUSTER_FIRST:
+        # Source: Kubernetes "DNS for Services and Pods", section "Pod's DNS Policy".
+        warnings.append(
+            "spec.dnsPolicy: with hostNetwork the pod asks the node's DNS, which doesn't know the key "
+            "service; set ClusterFirstWithHostNet"
+        )
     return warnings
