@@ -26,8 +26,8 @@ from datakeys.webhook.review import MalformedReviewError, ReviewRequest, build_a
 
 #: The API server's metrics tell the two apart; what is decided depends on the object alone.
 PATHS: Final = ("/mutate-pods", "/mutate-workloads")
-#: An object of the API has at most about 1.5 MiB; a review holds it twice on updates.
-MAX_BODY_BYTES: Final = 4 << 20
+#: A request to the API has at most 3 MiB; a review holds the object twice on updates.
+MAX_BODY_BYTES: Final = 8 << 20
 
 
 class LookupUnavailableError(Exception):

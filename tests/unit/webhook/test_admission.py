@@ -145,8 +145,8 @@ async def test_malformed_body_is_400(server: TestClient[Any, Any], metrics: Metr
 
 
 async def test_huge_body_is_413(server: TestClient[Any, Any]) -> None:
-    """More than any pod can have isn't read."""
-    async with server.post("/mutate-pods", data=io.BytesIO(b" " * (5 << 20))) as answer:
+    """More than any object can have isn't read."""
+    async with server.post("/mutate-pods", data=io.BytesIO(b" " * (9 << 20))) as answer:
         assert answer.status == 413
 
 
