@@ -15,7 +15,7 @@ from datakeys.kubectl.explain.workload_checks import (
     choose_pod,
     list_request_names,
 )
-from datakeys.kubectl.paths import APPS, CORE, DATAKEYS, build_path
+from datakeys.kubectl.paths import APPS, BATCH, CORE, DATAKEYS, build_path
 from kubectl_objects import (
     NAMESPACE,
     FakeKubectl,
@@ -168,6 +168,41 @@ def test_marks_are_letters_where_there_are_no_others(kubectl: FakeKubectl) -> No
     plain = type(console)(console.out, unicode=False)
     run_explain(arguments, kubectl.cluster(), plain)
     assert "  ok DataKeyRequest orders has its data key" in out.getvalue()
+
+
+def test_cron_job_is_explained_by_a_pod_of_its_jobs(kubectl: FakeKubectl) -> None:
+    """Two owners up; pods of others are left out."""
+    answer_well(kubectl)
+    template = build_deployment()["spec"]["template"]
+    cron = {"metadata": {"name": "report"}, "spec": {"jobTemplate": {"spec": {"template": template}}}}
+    kubectl.answer(build_path(BATCH, "cronjobs", NAMESPACE, "report"), cron)
+    owner = {"kind": "CronJob", "name": "report", "controller": True}
+    kubectl.answer_list(
+        build_path(BATCH, "jobs", NAMESPACE),
+        {"metadata": {"name": "report-1", "ownerReferences": [owner]}},
+        {"metadata": {"name": "other-1"}},
+    )
+    mine = build_injected_pod(status={"started": True, "state": {"running": {}}})
+    mine["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "report-1", "controller": True}]
+    kubectl.answer_list(build_path(CORE, "pods", NAMESPACE), mine, build_injected_pod())
+    status, text = run(kubectl, "cronjob", "report")
+    assert status == 0, text
+    assert "about its pod orders-1" in text
+
+
+@pytest.mark.parametrize(
+    ("annotations", "detail"),
+    [({}, "asks for no data key"), ({"datakeys.dev/key": "no/form"}, "annotation datakeys.dev/key")],
+)
+def test_workload_that_asks_for_nothing_or_wrongly(annotations: dict[str, str], detail: str) -> None:
+    """The next step names the annotation."""
+    deployment = build_deployment()
+    deployment["metadata"]["annotations"] = annotations
+    deployment["spec"]["template"]["metadata"] = {}
+    (check,) = check_workload("Deployment", deployment)
+    assert detail in check.detail
+    assert "annotat" in check.next_step
+    assert list_request_names("Deployment", deployment) == []
 
 
 def test_every_ordinal_of_a_stateful_set_has_its_request() -> None:

@@ -202,6 +202,52 @@ def test_key_in_a_state_that_decrypts_nothing(state: str, step: str) -> None:
     assert step in check.next_step
 
 
+def test_what_may_not_be_seen_is_said_of_each() -> None:
+    """With the right that is lacking; nothing of it is a failure."""
+    hidden = facts(requests={"orders": HIDDEN}, trust_bundle=HIDDEN)
+    checks = decide_pod(hidden)
+    assert {"request", "trust-bundle"} == {one.name for one in checks if one.verdict is Verdict.UNSEEN}
+    checks = decide_pod(facts(keys=HIDDEN, secrets=HIDDEN))
+    unseen = [one for one in checks if one.verdict is Verdict.UNSEEN]
+    assert {one.name for one in unseen} == {"key", "secret"}
+    assert all("alice" in one.detail for one in unseen)
+    assert find_failure(checks) is None
+
+
+def test_key_that_isn_t_made_yet() -> None:
+    """The controller says why."""
+    key = build_key(state=None)
+    key["status"] = {"conditions": [build_condition("False", "LimitExceededException")]}
+    request = build_request(ready=False)
+    check = first_failure(facts(requests={"orders": request}, keys=[key]))
+    assert "isn't made yet: LimitExceededException" in check.detail
+
+
+def test_conclusions_without_a_failure() -> None:
+    """Waiting, or as far as one may see."""
+    waiting = build_injected_pod(status=RUNNING)
+    assert build_explanation("p", NAMESPACE, decide_pod(facts(waiting))).conclusion[0] is Verdict.WAIT
+    hidden = replace(facts(waiting, secrets=HIDDEN), log=HIDDEN)
+    assert build_explanation("p", NAMESPACE, decide_pod(hidden)).conclusion[0] is Verdict.UNSEEN
+
+
+def test_sidecar_that_refuses_to_run() -> None:
+    """Sidecar and webhook of different versions."""
+    log = [{"event": "refused", "reason": "DATAKEYS_X is unknown"}]
+    check = first_failure(replace(facts(build_injected_pod(status=RUNNING)), log=log))
+    assert "DATAKEYS_X is unknown" in check.detail
+
+
+def test_ordinary_sidecar_has_delivered_when_its_log_says_so() -> None:
+    """It has no startup probe that the app waits for."""
+    pod = build_injected_pod()
+    pod["spec"]["containers"] += pod["spec"].pop("initContainers")
+    pod["status"] = {"containerStatuses": [{"name": "datakeys-sidecar", **STARTED}]}
+    assert decide_pod(facts(pod))[-1].verdict is Verdict.WAIT
+    delivered = replace(facts(pod), log=[{"event": "delivered", "request": "orders"}])
+    assert decide_pod(delivered)[-1].verdict is Verdict.PASS
+
+
 def test_key_that_isn_t_there() -> None:
     """Before a data key was made that is a failure; after it the key may be known to the key service only."""
     check = first_failure(facts(requests={"orders": build_request(ready=False)}, keys=[], secrets={}))

@@ -167,6 +167,36 @@ def test_request_that_may_not_be_seen_is_an_error(kubectl: FakeKubectl, tmp_path
         run(kubectl, "-f", write(tmp_path, pod(requests="orders")), "-n", NAMESPACE)
 
 
+def test_settings_that_make_no_sense_are_said(kubectl: FakeKubectl, tmp_path: Path) -> None:
+    """A webhook of another version, perhaps."""
+    kubectl.answer(
+        build_path(ADMISSION, "mutatingwebhookconfigurations", None, "datakeys-webhook"), build_webhook()
+    )
+    env = [{"name": "DATAKEYS_SIDECAR_KIND", "value": "strange"}]
+    deployment = {"spec": {"template": {"spec": {"containers": [{"name": "webhook", "env": env}]}}}}
+    kubectl.answer(build_path(APPS, "deployments", "datakey-system", "datakeys-webhook"), deployment)
+    with pytest.raises(UserError, match="strange"):
+        run(kubectl, "-f", write(tmp_path, pod(key="main")), "-n", NAMESPACE)
+
+
+def test_file_without_pods_is_no_error(kubectl: FakeKubectl, tmp_path: Path) -> None:
+    """Nothing is injected into a Service."""
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}}
+    assert run(kubectl, "-f", write(tmp_path, service), "--offline") == (
+        0,
+        "# The file has no object with pods.\n",
+    )
+
+
+def test_workload_that_the_webhook_would_refuse(kubectl: FakeKubectl, tmp_path: Path) -> None:
+    """Already the workload, not only its pods."""
+    status, text = run(
+        kubectl, "-f", write(tmp_path, workload("Deployment", key="main", scope="pod")), "--offline"
+    )
+    assert status == 1
+    assert text.startswith("# Deployment/bare is refused: annotation datakeys.dev/scope")
+
+
 def test_standard_input_is_read(kubectl: FakeKubectl, monkeypatch: pytest.MonkeyPatch) -> None:
     """``kubectl kms inject -f -``, here a list in JSON."""
     text = json.dumps({"kind": "List", "items": [pod(key="main"), pod(key="main")]})

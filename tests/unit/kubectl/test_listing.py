@@ -132,6 +132,33 @@ def test_lists_are_fetched_and_shown(kubectl: FakeKubectl) -> None:
         assert row.split()[0] in {"main", "orders"}
 
 
+def test_all_namespaces_have_a_column_of_their_own(kubectl: FakeKubectl) -> None:
+    """Secrets are found by namespace and name."""
+    kubectl.answer_list(build_path(DATAKEYS, "kmskeys"), build_key())
+    kubectl.answer_list(build_path(DATAKEYS, "kmsaliases"))
+    kubectl.answer_list(build_path(DATAKEYS, "datakeyrequests"), build_request())
+    kubectl.answer("secrets", f"web {build_secret_line('orders', 'orders')}")
+    arguments = parse_arguments(["requests", "-A"])
+    arguments.scope = None
+    console, out = build_console()
+    assert run_requests(arguments, kubectl.cluster(), console) == 0
+    header, row = out.getvalue().splitlines()
+    assert header.startswith("NAMESPACE   NAME")
+    assert row.startswith("shop        orders")
+    assert "Secret orders is missing" in row
+
+
+def test_empty_list_says_where_it_looked(kubectl: FakeKubectl) -> None:
+    """A wrong namespace is the usual reason."""
+    for plural in ("kmskeys", "kmsaliases", "datakeyrequests"):
+        kubectl.answer_list(build_path(DATAKEYS, plural, NAMESPACE))
+    arguments = parse_arguments(["keys"])
+    arguments.scope = NAMESPACE
+    console, out = build_console()
+    assert run_keys(arguments, kubectl.cluster(), console) == 0
+    assert out.getvalue() == "None found in namespace shop.\n"
+
+
 def test_lists_for_machines_have_the_same_form_when_empty(kubectl: FakeKubectl) -> None:
     """An empty list is a list."""
     for plural in ("kmskeys", "kmsaliases", "datakeyrequests"):

@@ -194,6 +194,26 @@ def test_status_writes_nothing(kubectl: FakeKubectl) -> None:
     assert scene.patches == []
 
 
+def test_changes_are_watched_until_it_is_done(kubectl: FakeKubectl) -> None:
+    """Each is shown; nobody polls."""
+    scene = Scene(kubectl, rotated("Running", done=1, total=2))
+    where = {"watch": "true", "fieldSelector": "metadata.name=main", "resourceVersion": "7"}
+    events = [
+        {"type": "MODIFIED", "object": rotated("Paused", done=1, total=2)},
+        {"type": "MODIFIED", "object": rotated("Complete", done=2, total=2)},
+    ]
+    lines = "".join(f"{json.dumps(event)}\n" for event in events)
+    kubectl.answer(build_path(DATAKEYS, "kmskeys", NAMESPACE, **where, timeoutSeconds="300"), lines)
+    status, text = scene.run("--status", "--wait")
+    assert status == 0
+    assert text.splitlines() == [
+        "1/2 re-encrypted",
+        "1/2 re-encrypted, paused",
+        "2/2 re-encrypted, done",
+    ]
+    assert [words[-1].partition("?")[0].rsplit("/", 1)[-1] for words in kubectl.calls].count("main") == 1
+
+
 def test_failed_rotation_sets_the_status(kubectl: FakeKubectl) -> None:
     """A script sees it, with the reason."""
     scene = Scene(kubectl, failing("LimitExceededException", 1))
