@@ -18,7 +18,7 @@ from workload_matrix import (
     build_cell,
     is_done,
     list_cells,
-    read_reports,
+    wait_for_reports,
 )
 from workloads import (
     Manifest,
@@ -81,10 +81,15 @@ def matrix(cluster: Cluster) -> Iterator[Matrix]:
             "every cell has reported", WAIT_SECONDS, lambda: _collect_pods(cluster, matrix), interval=2
         )
         for namespace in namespaces:
-            for pod, report in read_reports(cluster, namespace, LABEL_CELL):
-                names = [name for name, pods in matrix.pods.items() if pod in _names(pods)]
-                for name in names:
-                    matrix.reports.setdefault(name, []).append(report)
+            mine = {
+                pod["metadata"]["name"]: name
+                for name, pods in matrix.pods.items()
+                for pod in pods
+                if pod["metadata"]["namespace"] == namespace
+            }
+            for pod, report in wait_for_reports(cluster, namespace, LABEL_CELL, mine, 60).items():
+                if pod in mine:
+                    matrix.reports.setdefault(mine[pod], []).append(report)
         yield matrix
     finally:
         cluster.kubectl("delete", "namespace", *namespaces, "--wait=false")
@@ -98,10 +103,6 @@ def _collect_pods(cluster: Cluster, matrix: Matrix) -> bool:
             done[pod["metadata"]["labels"][LABEL_CELL]].append(pod)
     matrix.pods = done
     return all(len(done[cell.name]) >= cell.pods for cell in CELLS)
-
-
-def _names(pods: list[Manifest]) -> list[str]:
-    return [pod["metadata"]["name"] for pod in pods]
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)

@@ -4,11 +4,11 @@ Zone: tests. An app never prints its data key, only the key's SHA-256.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
-from deployment import Cluster
+from deployment import Cluster, wait_until
 from workloads import Manifest, build_pod
 
 KINDS: Final = ("Pod", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
@@ -186,13 +186,32 @@ def is_done(pod: Manifest) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def read_reports(cluster: Cluster, namespace: str, selector: str) -> Iterator[tuple[str, Manifest]]:
-    """Give the name of each pod and what its app reported; one call for all."""
-    log = cluster.kubectl(
-        "logs", "-n", namespace, "-l", selector, "-c", "app", "--prefix", "--tail=-1",
-        "--max-log-requests=100",
-    )  # fmt: skip
-    for line in log.splitlines():
-        prefix, _, text = line.partition("] ")
-        if text.startswith("{"):
-            yield prefix.split("/")[1], json.loads(text)
+def wait_for_reports(
+    cluster: Cluster, namespace: str, selector: str, pods: Collection[str], seconds: float = 180
+) -> dict[str, Manifest]:
+    """Return by pod what the apps have reported, as soon as all these pods' apps have.
+
+    Raises:
+        TimeoutError: One hasn't in time; the text names those that have.
+    """
+    found: dict[str, Manifest] = {}
+
+    def read() -> bool:
+        found.clear()
+        log = cluster.kubectl(
+            "logs", "-n", namespace, "-l", selector, "-c", "app", "--prefix", "--tail=-1",
+            "--max-log-requests=100", "--ignore-errors", check=False,
+        )  # fmt: skip
+        for line in log.splitlines():
+            prefix, _, text = line.partition("] ")
+            if text.startswith("{"):
+                found[prefix.split("/")[1]] = json.loads(text)
+        return set(pods) <= set(found)
+
+    try:
+        wait_until("the apps report", seconds, read, interval=1)
+    except TimeoutError:
+        missing = sorted(set(pods) - set(found))
+        state = cluster.kubectl("get", "pods", "-n", namespace, "-l", selector, check=False)
+        raise TimeoutError(f"no report from {missing} after {seconds:.0f} s\n{state}") from None
+    return found
