@@ -28,7 +28,8 @@ LASTING = ["python3", "-c", REPORT, "file", SHARED, "lasting"]
 SEARCH = """
 import glob, os
 print("pids", sorted(int(one) for one in os.listdir("/proc") if one.isdigit()))
-print("found", [path for root in ("", "/proc/*/root") for path in glob.glob(root + "/var/run/datakeys/keys/*")])
+roots = "", "/proc/*/root"
+print("found", [path for root in roots for path in glob.glob(root + "/var/run/datakeys/keys/*")])
 print("uid", os.getuid())
 """
 API_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
