@@ -20,7 +20,7 @@ class Failure(Exception):  # noqa: N818 - the outcome of an attempt, reported an
 _RESTORE: Final = "the Secret was changed: delete it, and it comes back from its request's status"
 _ADVICE: Final = {
     "AccessDeniedException": (
-        "run the pod as the request's spec.serviceAccountName, or make a KmsGrant for its ServiceAccount"
+        "run the pod as the request's spec.serviceAccountName: nobody else can decrypt its data key"
     ),
     "DisabledException": "enable the KmsKey (spec.enabled: true)",
     "KMSInvalidStateException": "look at the KmsKey's status: is it pending deletion?",
@@ -34,6 +34,7 @@ _ADVICE: Final = {
     "ValidationException": _RESTORE,
     "MissingInput": "wait for the Secret, the token and ConfigMap datakeys-trust-bundle",
     "InvalidInput": _RESTORE,
+    "VolumeFull": "give the pod fewer data keys: its memory-backed volume has no room for another one",
     "InvalidResponse": "look at the key service's logs: its answer isn't the answer of Decrypt",
     "CertificateNotTrusted": (
         "compare ConfigMap datakeys-trust-bundle of this namespace with the one in the system namespace"

@@ -53,7 +53,7 @@ def build_request_warnings(pod: Pod, wishes: Wishes, facts: Facts) -> list[str]:
         elif found.service_account_name != account:
             warnings.append(
                 f"DataKeyRequest {name} is for ServiceAccount {found.service_account_name}: "
-                f"{account} needs a KmsGrant, or will be refused"
+                f"{account} will be refused"
             )
     return warnings
 
