@@ -8,6 +8,7 @@ tracebacks.
 # pathlib costs more memory and start time than this module does.
 # ruff: noqa: PTH123
 
+import errno
 import os
 import sys
 
@@ -79,8 +80,13 @@ def _read(path: str) -> bytes:
 
 def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise Failure("VolumeFull", retryable=True) from None
 
 
 def _report(name: str, outcome: str, code: str, next_step: str) -> None:

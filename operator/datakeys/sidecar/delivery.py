@@ -131,31 +131,60 @@ def is_memory_backed(directory: str, mounts: str) -> bool:
         directory: Absolute path without symbolic links.
         mounts: Text of ``/proc/self/mounts``. Source: proc(5).
     """
-    best, kind = "", ""
+    return _find_mount(directory, mounts)[0] == "tmpfs"
+
+
+def is_swappable(directory: str, mounts: str, swaps: str) -> bool:
+    """Return whether a tmpfs may be written to a swap area of the node.
+
+    Args:
+        directory: Absolute path without symbolic links.
+        mounts: Text of ``/proc/self/mounts``.
+        swaps: Text of ``/proc/swaps``: a heading, then one line per area. Source: proc(5).
+    """
+    return len(swaps.splitlines()) > 1 and "noswap" not in _find_mount(directory, mounts)[1].split(",")
+
+
+def check_directory(directory: str) -> str:
+    """Check that plaintext put here stays in memory.
+
+    Returns:
+        What a person should do about it nevertheless, or "".
+
+    Raises:
+        ValueError: The folder isn't on a tmpfs, or this user can't write to it.
+    """
+    path, mounts = os.path.realpath(directory), _read_text("/proc/self/mounts")
+    if not is_memory_backed(path, mounts):
+        raise ValueError(f"{directory} is not a memory-backed volume (tmpfs)")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ValueError(f"user {os.getuid()} can't write to {directory}")
+    if is_swappable(path, mounts, _read_text("/proc/swaps")):
+        return "turn swap off on this node, or use Linux 6.3 or newer, which can keep the volume out of swap"
+    return ""
+
+
+def _find_mount(directory: str, mounts: str) -> tuple[str, str]:
+    """Return file system and options of the mount that a folder lies on."""
+    best, kind, options = "", "", ""
     for line in mounts.splitlines():
         fields = line.split(" ")
-        if len(fields) < 3:  # noqa: PLR2004
+        if len(fields) < 4:  # noqa: PLR2004
             continue
         point = fields[1].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
         covers = point in ("/", directory) or directory.startswith(point + "/")
         # Of two mounts at one place the later one is on top.
         if covers and len(point) >= len(best):
-            best, kind = point, fields[2]
-    return kind == "tmpfs"
+            best, kind, options = point, fields[2], fields[3]
+    return kind, options
 
 
-def check_directory(directory: str) -> None:
-    """Check that plaintext put here stays in memory.
-
-    Raises:
-        ValueError: The folder isn't on a tmpfs, or this user can't write to it.
-    """
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
-        mounts = file.read()
-    if not is_memory_backed(os.path.realpath(directory), mounts):
-        raise ValueError(f"{directory} is not a memory-backed volume (tmpfs)")
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise ValueError(f"user {os.getuid()} can't write to {directory}")
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _take_lease(fd: int) -> bool:

@@ -10,7 +10,7 @@ import time
 
 from datakeys.sidecar.child import Child, Outcome
 from datakeys.sidecar.delivery import Slot, check_directory, remove_leftovers
-from datakeys.sidecar.events import ERROR, WARNING, EventLog
+from datakeys.sidecar.events import ERROR, INFO, WARNING, EventLog
 from datakeys.sidecar.hygiene import forbid_core_dumps
 from datakeys.sidecar.lifetime import read_boot_clock
 from datakeys.sidecar.reactor import READABLE, Handler, Reactor
@@ -211,14 +211,16 @@ def main() -> None:
     forbid_core_dumps()
     try:
         settings = read_settings(dict(os.environ))
-        _check_volume(settings)
+        risk = _check_volume(settings)
     except ValueError as error:
         EventLog(ERROR).write("refused", ERROR, reason=str(error))
         sys.exit(1)
     log = EventLog(settings.log_level)
     reactor = Reactor()
     reactor.catch_signals()
-    log.write("started", requests=len(settings.requests), delivery=settings.delivery)
+    advice = {"next": risk} if risk else {}
+    level = WARNING if risk else INFO
+    log.write("started", level, requests=len(settings.requests), delivery=settings.delivery, **advice)
     done = serve(settings, reactor, log)
     log.write("stopped")
     # An app must not start without its data keys because their container was stopped early.
@@ -227,10 +229,10 @@ def main() -> None:
     os._exit(status)
 
 
-def _check_volume(settings: Settings) -> None:
-    if settings.requests:
-        check_directory(settings.keys_directory)
+def _check_volume(settings: Settings) -> str:
+    risk = check_directory(settings.keys_directory) if settings.requests else ""
     if settings.reads and settings.delivery != DELIVERY_SOCKET:
         from datakeys.sidecar.lease import check_leases  # noqa: PLC0415 - only this delivery needs it
 
         check_leases(settings.keys_directory)
+    return risk

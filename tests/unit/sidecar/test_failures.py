@@ -186,6 +186,16 @@ def test_client_trusts_nothing_but_the_bundle_and_speaks_tls_1_3(pod: Pod) -> No
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
 
 
+def test_full_volume_is_told_of(pod: Pod, client: KeyServiceClient) -> None:
+    """If the plaintext can't be written the next step is about the pod, not about the key service."""
+    pod.add_secret("orders", PLAINTEXT)
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        outcome = deliver(client, str(pod.root / "encrypted" / "orders"), full.fileno())
+    client.close()
+    assert outcome == (RETRY, "VolumeFull", advise("VolumeFull"))
+    assert "fewer data keys" in outcome[2]
+
+
 def test_changed_secret_is_reported(pod: Pod) -> None:
     """A field that isn't there is waited for; one that is malformed is a final error."""
     pod.add_secret("orders", PLAINTEXT)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from datakeys.sidecar import child as child_module
+from datakeys.sidecar import delivery
 from datakeys.sidecar.__main__ import main as command
 from datakeys.sidecar.child import parse_report
-from datakeys.sidecar.delivery import Slot, check_directory, is_memory_backed, remove_leftovers
+from datakeys.sidecar.delivery import Slot, check_directory, is_memory_backed, is_swappable, remove_leftovers
 from datakeys.sidecar.events import ERROR, INFO, WARNING, EventLog, format_event
 from datakeys.sidecar.interpreter import build_command
 from datakeys.sidecar.probe import probe, probe_from_environment
@@ -48,6 +49,20 @@ broken
 def test_only_a_tmpfs_is_memory_backed(directory: str, expected: bool) -> None:
     """The nearest mount decides, of two at one place the later."""
     assert is_memory_backed(directory, MOUNTS) is expected
+
+
+@pytest.mark.parametrize(
+    ("directory", "swaps", "expected"),
+    [
+        ("/with space", "Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n", True),
+        ("/with space", "Filename Type Size Used Priority\n", False),
+        ("/with space", "", False),
+        ("/var/run/datakeys/keys", "Filename Type Size Used Priority\n/swap file 1 0 -2\n", False),
+    ],
+)
+def test_a_tmpfs_may_be_swapped_unless_mounted_otherwise(directory: str, swaps: str, expected: bool) -> None:
+    """It takes a swap area on the node and a mount without noswap."""
+    assert is_swappable(directory, MOUNTS, swaps) is expected
 
 
 def test_no_mounts_no_memory() -> None:
@@ -236,3 +251,12 @@ def test_hanging_child_is_ended_and_tried_again(pod: Pod, monkeypatch: pytest.Mo
 
     wait_until(step)
     resident.close()
+
+
+def test_node_that_swaps_is_told_of(memory_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The volume is used all the same; the advice is for whoever runs the node."""
+    texts = {"/proc/self/mounts": "tmpfs / tmpfs rw 0 0", "/proc/swaps": "Filename\n/dev/sda2 partition"}
+    monkeypatch.setattr(delivery, "_read_text", texts.get)
+    assert "turn swap off" in check_directory(str(memory_folder))
+    texts["/proc/swaps"] = "Filename\n"
+    assert check_directory(str(memory_folder)) == ""
