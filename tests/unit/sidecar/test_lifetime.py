@@ -94,7 +94,7 @@ def test_key_is_gone_after_its_time(pod: Pod) -> None:
     with target.open("rb") as late:
         assert target.read_bytes() == PLAINTEXT
         wait_until(lambda: not target.exists())
-        assert 0.8 < time.monotonic() - delivered < 1.5
+        assert 0.8 < time.monotonic() - delivered < 5
         wait_until(lambda: os.fstat(late.fileno()).st_size == 0)
         assert late.read() == b""
     time.sleep(0.3)
@@ -117,7 +117,7 @@ def test_probe_passes_after_a_short_life(pod: Pod) -> None:
 def test_restart_keeps_the_end(pod: Pod) -> None:
     """A sidecar that is killed and started again delivers again, but not for any longer."""
     pod.add_secret("orders", PLAINTEXT)
-    env = {"DATAKEYS_TTL_SECONDS": "2"}
+    env = {"DATAKEYS_TTL_SECONDS": "3"}
     first = pod.run(env=env)
     target = pod.keys / "orders"
     wait_until(target.exists)
@@ -131,7 +131,7 @@ def test_restart_keeps_the_end(pod: Pod) -> None:
     assert target.read_bytes() == PLAINTEXT
     assert read_mark(str(pod.keys), "orders") == end
     wait_until(lambda: not target.exists())
-    assert time.monotonic() - delivered < 2.5
+    assert 2.8 < time.monotonic() - delivered < 5
     pod.stop(second)
 
 
@@ -157,15 +157,16 @@ def test_restart_after_the_end_delivers_nothing(pod: Pod, delivery: str) -> None
 def test_end_comes_while_the_key_service_is_asked_again(pod: Pod) -> None:
     """After a restart Decrypt may take longer than the rest of the lifetime: nothing is delivered then."""
     pod.add_secret("orders", PLAINTEXT)
-    first = pod.run(env=ONE_SECOND)
+    env = {"DATAKEYS_TTL_SECONDS": "2"}
+    first = pod.run(env=env)
     wait_until((pod.keys / "orders").exists)
     first.kill()
     first.wait()
-    pod.service.delay_seconds = 1.5
-    second = pod.run(env=ONE_SECOND)
+    pod.service.delay_seconds = 2.5
+    second = pod.run(env=env)
     wait_until(lambda: len(pod.service.calls) == 2)
     wait_until(lambda: not (pod.keys / "orders").exists())
-    time.sleep(1.2)
+    time.sleep(1.0)
     assert not (pod.keys / "orders").exists()
     assert _read_events(pod, second) == ["started", "expired", "stopped"]
 
