@@ -173,25 +173,6 @@ def test_killing_everything_while_requests_are_made_loses_nothing(cluster: Clust
     assert report == {"lengths": [32], "distinct": REQUESTS}
 
 
-def test_nothing_starts_uninjected_while_the_webhook_is_down(cluster: Cluster, namespace: str) -> None:
-    """A labelled pod is refused, other pods are not, and the webhook comes back by itself."""
-    cluster.kubectl("scale", "deployment/datakeys-webhook", "-n", SYSTEM_NAMESPACE, "--replicas=0")
-    try:
-        cluster.kubectl(
-            "wait", "--for=delete", "pod", "-n", SYSTEM_NAMESPACE, "--timeout=60s",
-            "-l", "app.kubernetes.io/component=webhook",
-        )  # fmt: skip
-        apply(cluster, build_service_account(namespace, "app"))
-        apply(cluster, build_pod(namespace, "plain"))
-        labelled = json.dumps(build_pod(namespace, "labelled", requests="disk"))
-        answer = cluster.kubectl("apply", "-f", "-", stdin=labelled, check=False)
-        assert "failed calling webhook" in answer
-        assert "NotFound" in cluster.kubectl("get", "pod", "labelled", "-n", namespace, check=False)
-    finally:
-        cluster.kubectl("scale", "deployment/datakeys-webhook", "-n", SYSTEM_NAMESPACE, "--replicas=2")
-        cluster.kubectl("rollout", "status", "deployment/datakeys-webhook", "-n", SYSTEM_NAMESPACE)
-
-
 def test_the_standby_controller_takes_over(cluster: Cluster, namespace: str, key: str) -> None:
     """The leader is killed; a request made right then is served."""
 
