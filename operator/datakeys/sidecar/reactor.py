@@ -11,6 +11,8 @@ from datakeys.sidecar.primitives import SIGINT, SIGTERM, on_signal, set_wakeup_f
 
 READABLE = select.POLLIN
 WRITABLE = select.POLLOUT
+#: Milliseconds; poll(2) takes an int, which is 24 days, and a lifetime may be 30.
+_LONGEST_WAIT = (1 << 31) - 1
 
 
 class Handler:
@@ -73,7 +75,9 @@ class Reactor:
 
     def step(self, deadline: float | None) -> None:
         """Wait for at most one round of events, or until ``deadline`` (monotonic seconds; None: for ever)."""
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1
+        timeout = None
+        if deadline is not None:
+            timeout = min(max(0.0, deadline - time.monotonic()) * 1000 + 1, _LONGEST_WAIT)
         for fd, _ in self._poll.poll(timeout):
             handler = self._handlers.get(fd)
             if handler:

@@ -15,9 +15,9 @@ from datakeys.sidecar.delivery import Slot, check_directory, is_memory_backed, i
 from datakeys.sidecar.events import ERROR, INFO, WARNING, EventLog, format_event
 from datakeys.sidecar.interpreter import build_command
 from datakeys.sidecar.probe import probe, probe_from_environment
-from datakeys.sidecar.reactor import Reactor
+from datakeys.sidecar.reactor import READABLE, Handler, Reactor
 from datakeys.sidecar.resident import Resident, serve
-from datakeys.sidecar.settings import is_request_name, read_settings
+from datakeys.sidecar.settings import MAX_TTL_SECONDS, is_request_name, read_settings
 
 from .conftest import Pod, wait_until
 
@@ -251,6 +251,25 @@ def test_hanging_child_is_ended_and_tried_again(pod: Pod, monkeypatch: pytest.Mo
 
     wait_until(step)
     resident.close()
+
+
+def test_reactor_waits_for_thirty_days() -> None:
+    """The longest lifetime is more than poll(2) takes; a descriptor wakes it all the same."""
+    reactor = Reactor()
+    woken: list[int] = []
+
+    class Note(Handler):
+        def handle(self) -> None:
+            reactor.remove(read_fd)
+            woken.append(read_fd)
+
+    read_fd, write_fd = os.pipe()
+    reactor.add(read_fd, READABLE, Note())
+    os.write(write_fd, b"x")
+    reactor.step(time.monotonic() + MAX_TTL_SECONDS)
+    assert woken == [read_fd]
+    os.close(read_fd)
+    os.close(write_fd)
 
 
 def test_node_that_swaps_is_told_of(memory_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
