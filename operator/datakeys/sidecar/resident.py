@@ -14,7 +14,7 @@ from datakeys.sidecar.events import ERROR, INFO, WARNING, EventLog
 from datakeys.sidecar.hygiene import forbid_core_dumps
 from datakeys.sidecar.lifetime import read_boot_clock
 from datakeys.sidecar.reactor import READABLE, Handler, Reactor
-from datakeys.sidecar.retry import OK, WAIT, decide_delay
+from datakeys.sidecar.retry import OK, RETRY, WAIT, decide_delay
 from datakeys.sidecar.settings import DELIVERY_INIT, DELIVERY_SOCKET, Settings, read_settings
 
 TYPE_CHECKING = False
@@ -129,7 +129,12 @@ class Resident(Handler):
             self._log.write("delivered", request=outcome.name, milliseconds=elapsed)
             return
         pending.slot.close()
-        self._postpone(pending, outcome.kind, outcome.code or "NoReport", outcome.next_step)
+        if outcome.kind == OK:
+            # Of a data key that may be read once nobody may have the file open before it is delivered.
+            next_step = "end the process that opens unfinished files in the volume"
+            self._postpone(pending, RETRY, "FileInUse", next_step)
+        else:
+            self._postpone(pending, outcome.kind, outcome.code or "NoReport", outcome.next_step)
 
     def _postpone(self, pending: Pending, kind: str, code: str, next_step: str) -> None:
         if code != pending.code:

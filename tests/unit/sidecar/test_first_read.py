@@ -152,6 +152,20 @@ def test_nobody_reads_a_file_before_it_is_delivered(memory_folder: Path) -> None
     slot.close()
 
 
+def test_file_that_somebody_has_opened_early_is_made_anew(pod: Pod) -> None:
+    """The log says why the key isn't there, and it comes when the other process lets go."""
+    pod.add_secret("orders", PLAINTEXT)
+    pod.service.delay_seconds = 0.4
+    process = pod.run(env=ONCE)
+    wait_until((pod.keys / ".orders").exists)
+    with (pod.keys / ".orders").open("rb"):
+        wait_until(lambda: len(pod.service.calls) == 2)
+    wait_until((pod.keys / "orders").exists)
+    assert (pod.keys / "orders").read_bytes() == PLAINTEXT
+    codes = [json.loads(line).get("code") for line in pod.stop(process).splitlines()]
+    assert codes[:3] == [None, "FileInUse", None]
+
+
 def test_file_system_without_leases_is_refused() -> None:
     """The text says what to do instead."""
     lease.check_leases("/dev/shm")  # noqa: S108
