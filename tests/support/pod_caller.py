@@ -29,9 +29,21 @@ def start_pod(rig: Rig, namespace: str, account: str = "app") -> Wire:
     return Wire(rig, "", token=answer.status.token)
 
 
-def decrypt(pod: Wire, ciphertext: str, namespace: str, request: str, account: str = "app") -> bytes:
-    """Return the plaintext of a request's ciphertext (in base64), as a pod gets it."""
+def decrypt(
+    pod: Wire, ciphertext: str, namespace: str, request: str, account: str = "app", **pairs: str
+) -> bytes:
+    """Return the plaintext of a request's ciphertext (in base64), as a pod gets it.
+
+    Args:
+        pod: Calls with the pod's token.
+        ciphertext: The ciphertext blob in base64.
+        namespace: The request's namespace.
+        request: The request's name.
+        account: The pod's ServiceAccount.
+        pairs: The request's own encryption context.
+    """
     context = {
+        **pairs,
         "datakeys.dev/namespace": namespace,
         "datakeys.dev/request": request,
         "datakeys.dev/service-account": account,
