@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from deployment import SYSTEM_NAMESPACE, Cluster, wait_until
+from deployment import SYSTEM_NAMESPACE, Cluster, install_chart, wait_until
 from system_pods import ready_pod, system_pods
 from workloads import Manifest, apply, build_pod, build_request, build_service_account
 
@@ -131,3 +131,42 @@ def test_webhook_comes_back_when_all_its_pods_are_lost_at_once(cluster: Cluster)
     cluster.kubectl("rollout", "status", WEBHOOK, "-n", SYSTEM_NAMESPACE, "--timeout=180s")
     assert ready_pod(cluster, "webhook")
     assert before.isdisjoint(pod["metadata"]["uid"] for pod in system_pods(cluster, "webhook"))
+
+
+@contextmanager
+def chart_values(cluster: Cluster, *values: str) -> Iterator[None]:
+    """Install the chart with other values, and with the usual ones again."""
+    install_chart(cluster, *values)
+    try:
+        yield
+    finally:
+        install_chart(cluster)
+
+
+@pytest.mark.usefixtures("request_made")
+def test_pods_that_slipped_in_are_replaced_one_by_one(cluster: Cluster, namespace: str) -> None:
+    """With failurePolicy Ignore the outage lets them in; eviction brings them back through the webhook."""
+    deployment = build_owner("Deployment", build_pod(namespace, "slipped", requests="disk"))
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "slipped", "namespace": namespace},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "slipped"}}},
+    }
+    evict = {"evict": "true", "minimumAgeSeconds": "75", "evictionsPerMinute": "600"}
+    values = [f"controller.uninjectedPods.{name}={value}" for name, value in evict.items()]
+    with chart_values(cluster, "webhook.failurePolicy=Ignore", "webhook.timeoutSeconds=2", *values):
+        with webhook_down(cluster):
+            apply(cluster, deployment, budget)
+            cluster.kubectl("rollout", "status", "deployment/slipped", "-n", namespace, "--timeout=120s")
+            before = find_pods(cluster, namespace, "slipped")
+            assert len(before) == 2
+            assert not any(is_injected(pod) for pod in before)
+
+        def is_healed() -> bool:
+            pods = find_pods(cluster, namespace, "slipped")
+            ready = cluster.get("deployment", "slipped", "-n", namespace)["status"].get("readyReplicas", 0)
+            assert ready >= 1
+            return ready == 2 and len(pods) == 2 and all(is_injected(pod) for pod in pods)
+
+        wait_until("all pods are injected", 240, is_healed)

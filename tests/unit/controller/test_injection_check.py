@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from datakeys.controller import metrics
-from datakeys.controller.decisions.eviction_guard import REPLACEMENT_SECONDS, EvictionGuard, News, Step
+from datakeys.controller.decisions.eviction_guard import (
+    HOLD_SECONDS,
+    REPLACEMENT_SECONDS,
+    EvictionGuard,
+    News,
+    Step,
+)
 from datakeys.controller.decisions.injection_check import describe_uninjected, is_evictable, is_uninjected
 from datakeys.controller.decisions.pod_view import PodView, parse_pod
 from datakeys.controller.decisions.request_view import ObjectKey
@@ -263,23 +269,42 @@ async def test_proof_may_come_before_the_answer_to_the_eviction() -> None:
     assert check.cluster.told[-1] == ("c", "EvictionStopped")
 
 
-async def test_broken_webhook_costs_one_pod() -> None:
-    """A hundred owners with uninjected pods: one eviction, one word about it, and nothing more happens."""
+async def test_broken_webhook_costs_few_pods() -> None:
+    """A hundred owners of uninjected pods, for a day: one pod goes, then another after ever longer waits."""
     check = Check(evict=True)
-    check.see(*[build_pod(f"p{n}", owner=f"o{n}") for n in range(100)])
-    await check.look("p0")
-    check.see(build_pod("p0-new", owner="o0"))
-    for _ in range(50):
+    names = {f"p{n}": f"o{n}" for n in range(100)}
+    check.see(*[build_pod(name, owner=owner) for name, owner in names.items()])
+    at: list[float] = []
+    for _ in range(24 * 60):
+        for name, owner in list(names.items()):
+            await check.look(name)
+            if len(check.cluster.evicted) > len(at):
+                at.append(check.now - NOW)
+                del names[name]
+                names[f"{name}-new"] = owner
+                check.see(build_pod(f"{name}-new", owner=owner))
+                assert metrics.EVICTION_STOPPED._value.get() == 1
         check.now += 60
-        for n in range(100):
-            assert await check.look(f"p{n}") is None
-    assert check.cluster.evicted == ["p0"]
+    assert at == [60 * minutes for minutes in (0, 10, 30, 70, 150, 310, 630, 990, 1350)]
     assert check.cluster.told.count(("p0-new", "EvictionStopped")) == 1
-    assert metrics.EVICTION_STOPPED._value.get() == 1
+    assert len(set(check.cluster.evicted)) == len(at)
 
 
-async def test_repaired_webhook_lets_evictions_go_on_but_for_the_hopeless_owner() -> None:
-    """A new injected pod anywhere is the proof; the owner that failed isn't tried again."""
+async def test_pods_of_a_held_owner_go_when_the_wait_is_over() -> None:
+    """An outage of the webhook must not leave a pod without its key for good."""
+    check = Check(evict=True)
+    check.see(build_pod("a"))
+    await check.look("a")
+    check.see(replace(build_pod("a"), deleting=True), build_pod("b"))
+    assert await check.look("b") == HOLD_SECONDS
+    check.now += HOLD_SECONDS
+    assert await check.look("b") is None
+    assert check.cluster.evicted == ["a", "b"]
+    assert metrics.EVICTION_STOPPED._value.get() == 0
+
+
+async def test_repaired_webhook_lets_evictions_go_on_but_for_the_owner_that_failed() -> None:
+    """A new injected pod anywhere is the proof; the owner that failed waits all the same."""
     check = Check(evict=True)
     check.see(build_pod("a", owner="a"), build_pod("b", owner="b"))
     await check.look("a")
@@ -289,8 +314,7 @@ async def test_repaired_webhook_lets_evictions_go_on_but_for_the_hopeless_owner(
     assert check.cluster.evicted == ["a"]
     check.see(build_pod("c", owner="c", injected=True))
     assert metrics.EVICTION_STOPPED._value.get() == 0
-    check.now += 300
-    await check.look("a-new")
+    assert await check.look("a-new") == HOLD_SECONDS - 60
     await check.look("b")
     assert check.cluster.evicted == ["a", "b"]
 
@@ -323,7 +347,7 @@ async def test_missing_replacement_is_told() -> None:
 def test_new_pods_without_an_eviction_are_no_news() -> None:
     """Scaling up is nothing to learn from while all is well."""
     guard = EvictionGuard(120, 10)
-    assert guard.note_new_pod(build_pod(injected=True)) is News.NONE
-    assert guard.note_new_pod(build_pod()) is News.NONE
-    assert guard.note_new_pod(build_pod(owner=None)) is News.NONE
+    assert guard.note_new_pod(build_pod(injected=True), NOW) is News.NONE
+    assert guard.note_new_pod(build_pod(), NOW) is News.NONE
+    assert guard.note_new_pod(build_pod(owner=None), NOW) is News.NONE
     assert guard.decide(build_pod(), NOW).step is Step.EVICT

@@ -1,8 +1,8 @@
-"""When an uninjected pod may be evicted, so that a broken webhook costs one pod and never a storm.
+"""When an uninjected pod may be evicted, so that a broken webhook costs one pod now and then, never a storm.
 
 Zone: no secrets, no I/O; the clock is an argument, in seconds. After an eviction the owner's next pod is the
-proof: it must be injected before another pod of that owner goes. If it isn't, that owner is left alone, and
-so is everybody until a new pod has been injected somewhere.
+proof: it must be injected before another pod of that owner goes. If it isn't, everybody is left alone for a
+while, longer and longer, or until a new pod has been injected somewhere; that owner in any case for a while.
 """
 
 from dataclasses import dataclass, field
@@ -12,6 +12,9 @@ from typing import Final
 from datakeys.controller.decisions.injection_check import is_evictable
 from datakeys.controller.decisions.pod_view import PodView
 
+#: After the first pod that came back uninjected nothing is evicted for that long; it doubles every time.
+HOLD_SECONDS: Final = 600.0
+LONGEST_HOLD_SECONDS: Final = 6 * 3600.0
 #: How long an owner may take to make a pod in place of an evicted one, before a person is told.
 REPLACEMENT_SECONDS: Final = 300.0
 
@@ -22,7 +25,7 @@ class Step(Enum):
     EVICT = auto()
     #: Look again after some seconds.
     WAIT = auto()
-    #: Until there is news, evicting helps nobody.
+    #: The pod wouldn't come back.
     LEAVE = auto()
     #: The owner has made no pod in place of an evicted one.
     TELL_NO_REPLACEMENT = auto()
@@ -46,6 +49,23 @@ class Verdict:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """No evictions until a time, after so many failures in a row."""
+
+    until: float = 0.0
+    failures: int = 0
+
+    def remaining(self, now: float) -> float:
+        """Return for how long, in seconds; 0: it is over."""
+        return max(0.0, self.until - now)
+
+    def again(self, now: float) -> "_Hold":
+        """Return the hold after one more failure."""
+        seconds = min(LONGEST_HOLD_SECONDS, HOLD_SECONDS * 2.0 ** min(self.failures, 16))
+        return _Hold(now + seconds, self.failures + 1)
+
+
 @dataclass
 class EvictionGuard:
     """What was evicted, and what came of it.
@@ -58,27 +78,27 @@ class EvictionGuard:
     minimum_age_seconds: float
     interval_seconds: float
     _open_since: dict[str, float] = field(default_factory=dict)
-    _hopeless: set[str] = field(default_factory=set)
-    _stopped: bool = False
+    _holds: dict[str, _Hold] = field(default_factory=dict)
+    _everybody: _Hold = field(default_factory=_Hold)
     _next_at: float = 0.0
 
-    @property
-    def stopped(self) -> bool:
-        """Return whether nothing is evicted until a new pod has been injected."""
-        return self._stopped
+    def is_stopped(self, now: float) -> bool:
+        """Return whether nothing is evicted for now, whosever pod."""
+        return self._everybody.remaining(now) > 0
 
     def decide(self, pod: PodView, now: float) -> Verdict:
         """Return what to do about an uninjected pod of a namespace that isn't excluded."""
         owner = pod.owner_uid
-        if owner is None or not is_evictable(pod) or owner in self._hopeless:
+        if owner is None or not is_evictable(pod):
             return Verdict(Step.LEAVE)
         if owner in self._open_since:
             return self._await_replacement(now - self._open_since[owner])
         age = now - pod.created_at.timestamp()
         if age < self.minimum_age_seconds:
             return _wait(self.minimum_age_seconds - age, self.minimum_age_seconds)
-        if self._stopped:
-            return Verdict(Step.LEAVE)
+        held = max(self._everybody.remaining(now), self._holds.get(owner, _Hold()).remaining(now))
+        if held > 0:
+            return _wait(held, LONGEST_HOLD_SECONDS)
         if now < self._next_at:
             return _wait(self._next_at - now, self.interval_seconds)
         return Verdict(Step.EVICT)
@@ -94,19 +114,19 @@ class EvictionGuard:
         self._open_since.pop(pod.owner_uid or "", None)
         self._next_at = 0.0
 
-    def note_new_pod(self, pod: PodView) -> News:
+    def note_new_pod(self, pod: PodView, now: float) -> News:
         """Take a pod that is seen for the first time."""
-        is_replacement = pod.owner_uid in self._open_since
-        if pod.owner_uid is not None:
-            self._open_since.pop(pod.owner_uid, None)
+        owner = pod.owner_uid or ""
+        is_replacement = self._open_since.pop(owner, None) is not None
         if pod.injected:
-            news = News.WORKS if is_replacement or self._stopped else News.NONE
-            self._stopped = False
+            news = News.WORKS if is_replacement or self.is_stopped(now) else News.NONE
+            self._everybody = _Hold()
+            self._holds.pop(owner, None)
             return news
-        if not is_replacement or pod.owner_uid is None:
+        if not is_replacement:
             return News.NONE
-        self._hopeless.add(pod.owner_uid)
-        self._stopped = True
+        self._everybody = self._everybody.again(now)
+        self._holds[owner] = self._holds.get(owner, _Hold()).again(now)
         return News.BROKEN
 
     @staticmethod

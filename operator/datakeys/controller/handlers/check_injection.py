@@ -100,6 +100,7 @@ class InjectionCheck:
         if self.guard is None or excluded:
             return None
         verdict = self.guard.decide(pod, self.clock())
+        metrics.EVICTION_STOPPED.set(int(self.guard.is_stopped(self.clock())))
         match verdict.step:
             case Step.EVICT:
                 return await self._evict(self.guard, pod)
@@ -131,8 +132,8 @@ class InjectionCheck:
             metrics.PODS_NOT_INJECTED.remove(namespace)
 
     def _learn(self, guard: EvictionGuard, pod: PodView) -> None:
-        news = guard.note_new_pod(pod)
-        metrics.EVICTION_STOPPED.set(int(guard.stopped))
+        news = guard.note_new_pod(pod, self.clock())
+        metrics.EVICTION_STOPPED.set(int(guard.is_stopped(self.clock())))
         if news is News.WORKS:
             for key in self._uninjected:
                 self.queue.add_later(key, self._next_delay())
@@ -176,8 +177,9 @@ def _name(pod: PodView) -> dict[str, str]:
 
 def _build_broken_note(pod: PodView) -> str:
     return (
-        f"{pod.owner} made this pod in place of an evicted one, and it isn't injected either. No pod of it "
-        f"is evicted any more, and no other until a new pod has been injected. {_REPAIR}"
+        f"{pod.owner} made this pod in place of an evicted one, and it isn't injected either. No other pod "
+        "is evicted for 10 minutes or, if that has happened before, longer; a new pod that is injected ends "
+        f"the wait. {_REPAIR}"
     )
 
 
