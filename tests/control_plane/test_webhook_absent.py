@@ -73,13 +73,15 @@ def create(api: client.ApiClient, namespace: str, body: Json) -> None:
         {},
         {"annotations": {}, "labels": {}},
         {"annotations": {"datakeys.dev/delivery": "socket", "datakeys.dev/aws-endpoint": "false"}},
+        # As many as the API server takes: the conditions must not run out of their budget.
+        {"annotations": {f"a{number}": "" for number in range(42_000)}},
     ],
-    ids=["bare", "empty", "no-wish"],
+    ids=["bare", "empty", "no-wish", "many"],
 )
 def test_who_asks_for_nothing_does_not_notice(
     api_client: client.ApiClient, team: str, kind: str, metadata: Json
 ) -> None:
-    """Without annotations, with empty ones, and with some that alone ask for nothing."""
+    """Without annotations, with some that alone ask for nothing, and with a great many."""
     create(api_client, team, build(kind, metadata))
 
 
