@@ -160,8 +160,7 @@ class Rig:
 
     def start_keyservice(self, **extra: str) -> Process:
         """Start a key service and wait until it has published its certificate authority."""
-        environment = {"DATAKEYS_LISTEN": f"127.0.0.1:{self.keyservice_port}", **extra}
-        process = self._start("keyservice", environment)
+        process = self.launch_keyservice(**extra)
         wait_for(lambda: accepts(self.keyservice_port), f"the key service listens; see {process.log}")
         core = client.CoreV1Api(self.api)
 
@@ -174,6 +173,11 @@ class Rig:
 
         wait_for(published, "the trust bundle is published")
         return process
+
+    def launch_keyservice(self, **extra: str) -> Process:
+        """Start a key service; it isn't waited for."""
+        environment = {"DATAKEYS_LISTEN": f"127.0.0.1:{self.keyservice_port}", **extra}
+        return self._start("keyservice", environment)
 
     def start_controller(self, identity: str = "one", **extra: str) -> Process:
         """Start a controller; it isn't waited for."""

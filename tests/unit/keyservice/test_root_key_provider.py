@@ -2,6 +2,7 @@
 
 import base64
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,6 +74,21 @@ def test_wrong_root_key(objects: ObjectsApi) -> None:
         check_root_key(store.cache.record_count, store.cache.broken_count)
     check_root_key(0, 0)
     check_root_key(5, 1)
+
+
+def test_one_line_tells_of_all_broken_records(objects: ObjectsApi, caplog: pytest.LogCaptureFixture) -> None:
+    """Under a wrong root key every record is broken; a log of thousands would hide the cause."""
+    for number in range(30):
+        sealed = codec.encode(RootKey(b"r" * 32), replace(ALIAS, name=f"alias/{number}"), "datakey-system")
+        objects.create(sealed)
+    store = KubernetesStore(objects, RootKey(b"s" * 32))
+    objects.create(codec.encode(RootKey(b"s" * 32), ALIAS, "datakey-system"))
+    Watcher(objects, store.cache, Clock(0)).list_all()
+    assert (store.cache.record_count, store.cache.broken_count) == (1, 30)
+    (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert (vars(line)["count"], len(vars(line)["secrets"])) == (30, 5)
+    store.cache.apply({**sealed, "metadata": {**sealed["metadata"], "uid": "new", "resourceVersion": "999"}})
+    assert vars(caplog.records[-1])["secrets"] == [sealed["metadata"]["name"]]
 
 
 @pytest.mark.parametrize("data", [None, {}, {"key": "%"}, {"key": "AA=="}, {"key": 5}])

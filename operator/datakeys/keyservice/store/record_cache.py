@@ -16,6 +16,7 @@ from datakeys.keyservice.store.index import RecordIndex
 from datakeys.keyservice.store.records import Record
 
 _LOG: Final = logging.getLogger("datakeys.keyservice.store")
+_MAX_NAMED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,17 @@ class RecordCache:
 
     def apply(self, secret: Mapping[str, Any]) -> None:
         """Take over a Secret's state, unless a newer one is known."""
+        _tell_broken(self._apply(secret))
+
+    def _apply(self, secret: Mapping[str, Any]) -> list[str]:
+        """Take over a Secret's state; return its name if that is new and fails authentication."""
         metadata = secret["metadata"]
         name, uid, version = str(metadata["name"]), str(metadata["uid"]), int(metadata["resourceVersion"])
         with self.index.lock:
             old = self._entries.get(name)
             if uid in self._deleted_uids or (old is not None and old.uid == uid and version <= old.version):
-                return
-            entry = self._read(secret, name, uid, version)
+                return []
+            entry = self._read(secret, uid, version)
             if old is not None:
                 self._retract(old, entry)
             self._entries[name] = entry
@@ -63,6 +68,7 @@ class RecordCache:
                 self.index.put(entry.record)
             elif entry.broken_key_id:
                 self.index.mark_broken(entry.broken_key_id)
+            return [name] if entry.record is None else []
 
     def remove(self, name: str, uid: str, *, confirmed: bool) -> None:
         """Forget a Secret; ``confirmed`` if the watch or a list said so, not only the own delete."""
@@ -80,23 +86,23 @@ class RecordCache:
         """Take over a complete list made at a resource version; newer own writes stay."""
         listed_at = int(version)
         with self.index.lock:
-            seen_names, seen_uids = set(), set()
+            seen_names, seen_uids, broken = set(), set(), []
             for secret in secrets:
                 seen_names.add(secret["metadata"]["name"])
                 seen_uids.add(secret["metadata"]["uid"])
-                self.apply(secret)
+                broken += self._apply(secret)
             for name, entry in list(self._entries.items()):
                 if name not in seen_names and entry.version <= listed_at:
                     self.remove(name, entry.uid, confirmed=True)
             self._deleted_uids &= seen_uids
+        _tell_broken(broken)
 
-    def _read(self, secret: Mapping[str, Any], name: str, uid: str, version: int) -> _Entry:
+    def _read(self, secret: Mapping[str, Any], uid: str, version: int) -> _Entry:
         try:
             return _Entry(uid, version, self._decode(secret))
         except IntegrityError:
             labels = secret["metadata"].get("labels") or {}
             key_id = str(labels.get(LABEL_KEY_ID, "")) if labels.get(LABEL_RECORD) == KIND_KEY else ""
-            _LOG.error("stored record fails authentication", extra={"secret": name, "key_id": key_id})
             return _Entry(uid, version, None, key_id)
 
     def _retract(self, old: _Entry, new: _Entry | None) -> None:
@@ -104,6 +110,14 @@ class RecordCache:
             self.index.unmark_broken(old.broken_key_id)
         elif new is None or new.record is None or not _same_identity(old.record, new.record):
             self.index.drop(old.record)
+
+
+def _tell_broken(names: list[str]) -> None:
+    """Log one line however many there are: under a wrong root key it is every record."""
+    if names:
+        _LOG.error(
+            "stored records fail authentication", extra={"count": len(names), "secrets": names[:_MAX_NAMED]}
+        )
 
 
 def _same_identity(old: Record, new: Record) -> bool:
