@@ -24,6 +24,8 @@ from workloads import (
     build_pod,
     build_request,
     build_service_account,
+    sidecar_log,
+    status_of,
 )
 
 AUDIENCE = "keyservice.datakeys.dev"
@@ -205,6 +207,23 @@ def test_every_other_change_gives_one_and_the_same_error(scene: Scene) -> None:
     }, answers
     assert len({json.dumps(body, sort_keys=True) for _, body in answers.values()}) == 1
     assert scene.ask("colleague", right)[0][0] == 200
+
+
+def test_a_whole_secret_under_another_requests_name_is_not_delivered(scene: Scene) -> None:
+    """The pod could decrypt it, since it is its own account's: but it didn't ask for that data key."""
+    copied = scene.cluster.get("secret", "disk", "-n", scene.home)
+    copied["metadata"] = {"name": "renamed", "namespace": scene.home}
+    pods = [build_pod(scene.home, name, requests=name) for name in ("renamed", "disk")]
+    apply(scene.cluster, copied, *pods)
+    scene.cluster.wait("pod/disk", "condition=Ready", scene.home)
+    wait_until(
+        "the copy is refused",
+        60,
+        lambda: "WrongRequest" in sidecar_log(scene.cluster, scene.home, "renamed"),
+    )
+    status = status_of(scene.cluster, "pod", "renamed", scene.home)
+    assert status["phase"] == "Pending"
+    assert not any(one.get("started") for one in status["containerStatuses"])
 
 
 def test_a_token_of_the_account_that_is_bound_to_no_pod_opens_nothing(scene: Scene) -> None:

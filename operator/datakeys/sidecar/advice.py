@@ -34,6 +34,7 @@ _ADVICE: Final = {
     "ValidationException": _RESTORE,
     "MissingInput": "wait for the Secret, the token and ConfigMap datakeys-trust-bundle",
     "InvalidInput": _RESTORE,
+    "WrongRequest": "the Secret holds the data key of another DataKeyRequest; " + _RESTORE,
     "VolumeFull": "give the pod fewer data keys: its memory-backed volume has no room for another one",
     "InvalidResponse": "look at the key service's logs: its answer isn't the answer of Decrypt",
     "CertificateNotTrusted": (

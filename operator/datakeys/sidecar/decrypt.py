@@ -19,10 +19,12 @@ from datakeys.contract.encrypted_data_key import (
     FIELD_KEY_MATERIAL_ID,
     EncryptedDataKey,
 )
+from datakeys.contract.encryption_context import PAIR_REQUEST
 from datakeys.sidecar.advice import Failure, advise
 from datakeys.sidecar.hygiene import lock_down_child
 from datakeys.sidecar.keyservice_client import KeyServiceClient
 from datakeys.sidecar.retry import FINAL, OK, RETRY
+from datakeys.sidecar.settings import parse_bound_requests
 
 _FIELDS = (FIELD_CIPHERTEXT_BLOB, FIELD_ENCRYPTION_CONTEXT, FIELD_KEY_ARN, FIELD_KEY_MATERIAL_ID)
 #: A Secret holds at most 1 MiB in all.
@@ -33,22 +35,28 @@ def main() -> None:
     """Decrypt every named data key over one connection and report on each in one line on standard output.
 
     Arguments: URL of the key service, CA file, token file, folder of the encrypted data keys, then one
-    ``<request>=<descriptor>`` per data key.
+    ``<name>=<descriptor>`` per data key.
     """
     url, ca_file, token_file, directory, *targets = sys.argv[1:]
     lock_down_child()
     client = KeyServiceClient(url, ca_file=ca_file, token_file=token_file)
+    bound = parse_bound_requests(os.environ.get("DATAKEYS_BOUND_REQUESTS", ""))
     for target in targets:
         name, _, fd = target.rpartition("=")
-        _report(name, *deliver(client, f"{directory}/{name}", int(fd)))
+        stem = name.partition("@")[0]
+        _report(name, *deliver(client, f"{directory}/{name}", int(fd), request=bound.get(stem, stem)))
     # No clean-up of the interpreter: the sooner the pages go, the better.
     os._exit(0)
 
 
-def deliver(client: KeyServiceClient, folder: str, fd: int) -> tuple[str, str, str]:
-    """Decrypt one data key into a file; return outcome, error code and next step."""
+def deliver(client: KeyServiceClient, folder: str, fd: int, *, request: str) -> tuple[str, str, str]:
+    """Decrypt the data key of a request into a file; return outcome, error code and next step."""
     try:
-        plaintext = client.decrypt(read_encrypted_data_key(folder))
+        encrypted = read_encrypted_data_key(folder)
+        # Any data key of this account would decrypt: a Secret exchanged as a whole is noticed here only.
+        if encrypted.encryption_context.get(PAIR_REQUEST) != request:
+            raise Failure("WrongRequest", retryable=False)  # noqa: TRY301 - one table of outcomes
+        plaintext = client.decrypt(encrypted)
         _write(fd, plaintext)
     except Failure as failure:
         return (RETRY if failure.retryable else FINAL), failure.code, advise(failure.code)

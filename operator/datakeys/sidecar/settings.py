@@ -22,6 +22,7 @@ class Settings:
     """What the webhook has written into the container's environment."""
 
     __slots__ = (
+        "bound_requests",
         "ca_file",
         "delivery",
         "encrypted_directory",
@@ -41,6 +42,8 @@ class Settings:
         #: Names of the DataKeyRequests: names of folders and of delivered files too, so they are checked.
         requests = get("DATAKEYS_REQUESTS", "")
         self.requests = [name.strip() for name in requests.split(",")] if requests else []
+        #: Delivered name -> DataKeyRequest, for those that differ.
+        self.bound_requests = parse_bound_requests(get("DATAKEYS_BOUND_REQUESTS", ""))
         #: The KMS endpoint's port on loopback; 0: there is none.
         self.endpoint_port = _parse_port(get("DATAKEYS_AWS_ENDPOINT_PORT", ""))
         self.delivery = get("DATAKEYS_DELIVERY", DELIVERY_FILE)
@@ -62,6 +65,12 @@ class Settings:
     def socket_path(self) -> str:
         """Return the path of the Unix socket of delivery ``socket``."""
         return f"{self.keys_directory}/{SOCKET_NAME}"
+
+
+def parse_bound_requests(text: str) -> dict[str, str]:
+    """Return the DataKeyRequest of each delivered name, from ``data-key=orders.deployment,…``."""
+    pairs = [pair.partition("=") for pair in text.split(",")] if text else []
+    return {name: request for name, _, request in pairs}
 
 
 def _parse_port(text: str) -> int:
@@ -107,6 +116,8 @@ def read_settings(environment: dict[str, str]) -> Settings:
         raise ValueError("DATAKEYS_REQUESTS must name DataKeyRequests, separated by commas")
     if len(set(settings.requests)) != len(settings.requests):
         raise ValueError("DATAKEYS_REQUESTS names a DataKeyRequest twice")
+    if not all(map(is_request_name, settings.bound_requests.values())):
+        raise ValueError("DATAKEYS_BOUND_REQUESTS must be pairs, name=request, separated by commas")
     if not settings.keyservice_url.startswith("https://"):
         raise ValueError("DATAKEYS_KEYSERVICE_URL must be an https URL")
     _check_delivery(settings)

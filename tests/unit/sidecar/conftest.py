@@ -139,11 +139,11 @@ class Pod:
     environment: dict[str, str]
     started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
-    def add_secret(self, name: str, plaintext: bytes) -> None:
-        """Put an encrypted data key where the kubelet would."""
+    def add_secret(self, name: str, plaintext: bytes, request: str = "") -> None:
+        """Put an encrypted data key where the kubelet would; its request is called as it, version aside."""
         blob = b"ciphertext of " + name.encode()
         self.service.plaintexts[blob] = plaintext
-        context = {"datakeys.dev/request": name, "purpose": "tést"}
+        context = {"datakeys.dev/request": request or name.partition("@")[0], "purpose": "tést"}
         folder = self.root / "encrypted" / name
         folder.mkdir(parents=True)
         for key, value in EncryptedDataKey(blob, KEY_ARN, "0" * 64, context).to_fields().items():

@@ -81,6 +81,31 @@ def test_one_denied_key_does_not_hold_up_another(pod: Pod) -> None:
     pod.stop(process)
 
 
+def test_a_secret_of_another_request_is_not_delivered(pod: Pod) -> None:
+    """The same pod could decrypt it, but it is not what was asked for: the key service isn't even called."""
+    pod.add_secret("orders", PLAINTEXT, request="invoices")
+    process = pod.run()
+    wait_until(lambda: pod.probe() == 1)
+    time.sleep(0.5)
+    assert not (pod.keys / "orders").exists()
+    assert not pod.service.calls
+    event = json.loads(pod.stop(process).splitlines()[1])
+    assert (event["code"], event["retry"]) == ("WrongRequest", "final")
+    assert "delete it" in event["next"]
+
+
+def test_a_delivered_name_may_be_bound_to_a_request_of_another_name(pod: Pod) -> None:
+    """As the webhook says so, for the data key of an annotated workload and all its versions."""
+    names = {"DATAKEYS_REQUESTS": "data-key,data-key@1,orders"}
+    bound = {"DATAKEYS_BOUND_REQUESTS": "data-key=orders.deployment"}
+    for name in ("data-key", "data-key@1"):
+        pod.add_secret(name, PLAINTEXT, request="orders.deployment")
+    pod.add_secret("orders", PLAINTEXT)
+    process = pod.run(env={**names, **bound})
+    wait_until(lambda: pod.probe(names | bound) == 0)
+    pod.stop(process)
+
+
 def test_output_never_holds_secrets(pod: Pod) -> None:
     """Neither plaintext, nor token, nor ciphertext is printed, in good times and in bad."""
     pod.add_secret("orders", b"PLAINTEXT-CANARY-0123456789abcdef")
@@ -190,7 +215,7 @@ def test_full_volume_is_told_of(pod: Pod, client: KeyServiceClient) -> None:
     """If the plaintext can't be written the next step is about the pod, not about the key service."""
     pod.add_secret("orders", PLAINTEXT)
     with Path("/dev/full").open("wb", buffering=0) as full:
-        outcome = deliver(client, str(pod.root / "encrypted" / "orders"), full.fileno())
+        outcome = deliver(client, str(pod.root / "encrypted" / "orders"), full.fileno(), request="orders")
     client.close()
     assert outcome == (RETRY, "VolumeFull", advise("VolumeFull"))
     assert "fewer data keys" in outcome[2]
@@ -212,7 +237,7 @@ def test_changed_secret_is_reported(pod: Pod) -> None:
 def test_unforeseen_error_says_its_type_only(pod: Pod, client: KeyServiceClient) -> None:
     """The child's edge turns anything into an outcome without a message: a message could quote a body."""
     pod.add_secret("orders", PLAINTEXT)
-    outcome = deliver(client, str(pod.root / "encrypted" / "orders"), -1)
+    outcome = deliver(client, str(pod.root / "encrypted" / "orders"), -1, request="orders")
     assert outcome[:2] == (RETRY, "OSError")
     client.close()
 

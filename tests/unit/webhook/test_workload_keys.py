@@ -85,6 +85,15 @@ def test_only_a_pod_that_has_no_name_yet_is_stamped() -> None:
         assert "datakeys.dev/workload" not in annotations
 
 
+def test_sidecar_is_told_which_request_a_name_stands_for() -> None:
+    """Only where they differ: it refuses the data key of any other request."""
+    pods = [build_key_pod({"datakeys.dev/requests": "other"}, name="p"), build_pod()]
+    containers = [apply(pod, build_injection(pod, {}, SETTINGS))["spec"]["initContainers"][0] for pod in pods]
+    mixed, plain = ({one["name"]: one["value"] for one in container["env"]} for container in containers)
+    assert mixed["DATAKEYS_BOUND_REQUESTS"] == "data-key=p.pod"
+    assert "DATAKEYS_BOUND_REQUESTS" not in plain
+
+
 def test_key_and_requests_go_together() -> None:
     pod = build_key_pod({"datakeys.dev/requests": "other", "datakeys.dev/key-name": "main"}, name="p")
     assert find_requests(pod) == ("p.pod", "other")

@@ -124,6 +124,9 @@ def _build_optional_variables(wishes: Wishes) -> dict[str, str]:
     """Return the variables that differ from the sidecar's defaults."""
     delivery = wishes.delivery
     variables = {}
+    bound = [f"{name}={request}" for name, request in wishes.keys.items() if name != request]
+    if bound:
+        variables["DATAKEYS_BOUND_REQUESTS"] = ",".join(bound)
     if delivery.ttl_seconds:
         variables["DATAKEYS_TTL_SECONDS"] = str(delivery.ttl_seconds)
     if delivery.reads_once:
