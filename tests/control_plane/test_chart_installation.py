@@ -31,16 +31,23 @@ def _rotate(api: client.ApiClient, folder: Path) -> str:
         capture_output=True,
     )
     bundle = base64.b64encode(certificate.read_bytes()).decode()
-    patch: Any = [{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]
     admission = client.AdmissionregistrationV1Api(api)
+    present: Any = admission.read_mutating_webhook_configuration(NAME)
+    patch: Any = [
+        {"op": "add", "path": f"/webhooks/{index}/clientConfig/caBundle", "value": bundle}
+        for index in range(len(present.webhooks))
+    ]
     admission.patch_mutating_webhook_configuration(NAME, patch, field_manager=NAME)
     return bundle
 
 
 def _present(api: client.ApiClient) -> tuple[str, int]:
+    """Return caBundle and timeout, which must be the same for all webhooks."""
     configuration: Any = client.AdmissionregistrationV1Api(api).read_mutating_webhook_configuration(NAME)
-    (webhook,) = configuration.webhooks
-    return webhook.client_config.ca_bundle, webhook.timeout_seconds
+    ((bundle, timeout),) = {
+        (webhook.client_config.ca_bundle, webhook.timeout_seconds) for webhook in configuration.webhooks
+    }
+    return bundle, timeout
 
 
 @pytest.mark.parametrize("server_side", ["true", "false"])
