@@ -4,6 +4,7 @@ Zone: no secrets, no I/O. The context isn't secret: it appears in audit records.
 Source: AWS KMS Developer Guide, "Encryption context"; the byte layout is this project's own.
 """
 
+import struct
 from collections.abc import Mapping
 from typing import Final
 
@@ -19,6 +20,8 @@ PAIR_SERVICE_ACCOUNT: Final = "datakeys.dev/service-account"
 
 EncryptionContext = Mapping[str, str]
 
+_pack_length: Final = struct.Struct(">I").pack
+
 
 def canonical_bytes(context: EncryptionContext) -> bytes:
     """Return the one byte string that stands for a context; injective.
@@ -30,16 +33,17 @@ def canonical_bytes(context: EncryptionContext) -> bytes:
     Raises:
         ValidationError: A string holds a lone surrogate and so has no UTF-8 form.
     """
+    out = [_pack_length(len(context))]
     try:
-        pairs = sorted((key.encode(), value.encode()) for key, value in context.items())
+        # Strings are in the order of their code points, which is that of their UTF-8 bytes.
+        for key, value in sorted(context.items()):
+            raw_key, raw_value = key.encode(), value.encode()
+            out += (_pack_length(len(raw_key)), raw_key, _pack_length(len(raw_value)), raw_value)
     except UnicodeEncodeError:
         raise ValidationError(
             "1 validation error detected: Value at 'encryptionContext' failed to satisfy constraint: "
             "Member must be valid Unicode"
         ) from None
-    out = [len(pairs).to_bytes(4, "big")]
-    for key, value in pairs:
-        out += [len(key).to_bytes(4, "big"), key, len(value).to_bytes(4, "big"), value]
     return b"".join(out)
 
 
@@ -49,7 +53,7 @@ def check_size(context: EncryptionContext) -> None:
     Raises:
         ValidationError: Keys and values together have more than 8192 characters.
     """
-    if sum(len(key) + len(value) for key, value in context.items()) > MAX_CONTEXT_CHARACTERS:
+    if sum(map(len, context)) + sum(map(len, context.values())) > MAX_CONTEXT_CHARACTERS:
         raise ValidationError(
             "1 validation error detected: Value at 'encryptionContext' failed to satisfy constraint: "
             f"Member must have a total length less than or equal to {MAX_CONTEXT_CHARACTERS}"

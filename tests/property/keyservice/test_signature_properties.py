@@ -2,6 +2,7 @@
 
 import string
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datakeys.contract.errors import IncompleteSignatureError, InvalidSignatureError
-from datakeys.keyservice.local.sigv4 import check_scope, check_signature, check_time, parse_signature
+from datakeys.keyservice.local.sigv4 import (
+    Signature,
+    _parse_header,
+    check_scope,
+    check_signature,
+    check_time,
+    parse_signature,
+)
 from datakeys.keyservice.server.http import HttpRequest
 
 REGIONS = st.sampled_from(["us-east-1", "eu-central-1", "us-gov-west-1"])
@@ -95,3 +103,50 @@ def test_another_secret_fails(signed: tuple[HttpRequest, str, str], secret: str)
     if secret != signed[1]:
         with pytest.raises(InvalidSignatureError):
             verify(signed[0], secret, signed[2])
+
+
+PIECES = st.sampled_from(
+    [
+        b"AWS4-HMAC-SHA256 ",
+        b"Credential=",
+        b"AKID/20260101/us-east-1/kms/aws4_request",
+        b"SignedHeaders=",
+        b"host",
+        b"Signature=",
+        b"0" * 64,
+        b"a" * 64,
+        b"f" * 63,
+        b"0" * 65,
+        b", ",
+        b",",
+        b" ",
+        b"x",
+        b"=",
+        b"\xe9",
+        b"/",
+    ]
+)
+WHOLE = b"AWS4-HMAC-SHA256 Credential=AKID/20260101/us-east-1/kms/aws4_request, SignedHeaders=host"
+
+
+@st.composite
+def authorizations(draw: st.DrawFn) -> bytes:
+    """Draw headers near and far from the usual form."""
+    start = draw(st.sampled_from([b"", WHOLE, WHOLE + b", Signature=" + b"0" * 64, WHOLE + b", Signature="]))
+    return start + b"".join(draw(st.lists(PIECES, max_size=8)))
+
+
+def parse_or_fail(parse: Callable[[], Signature]) -> Signature | str:
+    try:
+        return parse()
+    except IncompleteSignatureError as error:
+        return error.message
+
+
+@given(authorizations(), st.sampled_from([{}, {b"x-amz-date": b"20260101T000000Z"}, {b"date": b"x"}]))
+def test_what_is_remembered_of_a_header_changes_nothing(header: bytes, dates: dict[bytes, bytes]) -> None:
+    """A header whose start is known has the same signature, or the same error, as one read as a whole."""
+    headers = {b"authorization": header, **dates}
+    expected = parse_or_fail(lambda: _parse_header(header, headers))
+    assert parse_or_fail(lambda: parse_signature(headers)) == expected
+    assert parse_or_fail(lambda: parse_signature(headers)) == expected

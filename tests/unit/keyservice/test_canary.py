@@ -201,7 +201,7 @@ async def test_nothing_leaks(
     logs = "\n".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records).encode()
     audit = read(audit_file)
     quiet = b"\n".join(body for name, body in answers if name not in REVEALING)
-    shown_ids = set(re.findall(rb'"(?:GrantId|KeyMaterialId|CurrentKeyMaterialId)": "([0-9a-f]{64})"', quiet))
+    shown_ids = set(re.findall(rb'"(?:GrantId|KeyMaterialId|CurrentKeyMaterialId)":"([0-9a-f]{64})"', quiet))
     # The material of asymmetric and HMAC keys has ids too, but no answer shows them.
     shown_ids |= {
         material.material_id.encode()

@@ -7,14 +7,16 @@ import os
 import re
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from datakeys.contract.errors import all_error_types
+from datakeys.contract.errors import AuditError, all_error_types
+from datakeys.keyservice.audit.audit_log import AuditLog, AuditRecord
 from datakeys.keyservice.operations import table
-from datakeys.keyservice.server.errors import build_error_response
+from datakeys.keyservice.server.errors import REQUEST_ID_HEADER, build_error_response
 from datakeys.keyservice.server.http import HttpRequest, HttpResponse
 from datakeys.keyservice.server.metrics import render
 from datakeys.keyservice.store.records import KeyRecord
@@ -79,12 +81,40 @@ def test_unknown_operations(rig: DispatchRig, method: str, target: bytes, operat
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"[]", b"5", b'"x"', b"null", b"\xff", b"{}x", b'{"a":NaN}', b"[" * 100_000, b"\xef\xbb\xbf{}"],
+    [
+        b"{",
+        b"[]",
+        b"5",
+        b'"x"',
+        b"null",
+        b"\xff",
+        b"{}x",
+        b'{"a":NaN}',
+        b"[" * 100_000,
+        b"\xef\xbb\xbf{}",
+        b'{"a":Infinity}',
+        b'{"a":1e400}',
+        b'{"a":"\\ud800"}',
+        b'{"\\udfff":1}',
+        b'{"a":' * 2000 + b"1" + b"}" * 2000,
+    ],
 )
 async def test_bodies_that_are_no_json_object(rig: DispatchRig, body: bytes) -> None:
     """Serialization is checked before the caller is."""
     status, answer, _ = await rig.send("CreateKey", body)
     assert (status, answer["__type"]) == (400, "SerializationException")
+
+
+async def test_integers_beyond_64_bits(rig: DispatchRig, controller: str) -> None:
+    """They aren't integers of the protocol, as at AWS."""
+    status, answer, _ = await rig.send("ListKeys", b'{"Limit":18446744073709551616}', controller, **ACCOUNT)
+    assert (status, answer["__type"]) == (400, "SerializationException")
+
+
+async def test_request_ids_differ(rig: DispatchRig, controller: str) -> None:
+    """Each request has an id of its own, in the form of a UUID."""
+    ids = [dict((await rig.send("ListAliases", {}, controller, **ACCOUNT))[2].headers) for _ in range(3)]
+    assert len({uuid.UUID(headers[REQUEST_ID_HEADER].decode()) for headers in ids}) == 3
 
 
 async def test_empty_body_is_an_empty_object(rig: DispatchRig, controller: str) -> None:
@@ -221,6 +251,24 @@ class TestAudit:
         body = {"KeyId": arn, "KeySpec": "AES_256", "EncryptionContext": bound(), "DryRun": True}
         await rig.send("GenerateDataKeyWithoutPlaintext", body, controller, **ACCOUNT)
         assert records(audit_file)[-1]["dryRun"] is True
+
+    async def test_a_text_with_no_json_form_is_no_record(self, audit_file: Path) -> None:
+        """A lone surrogate can't come from a caller; if one gets there all the same, nothing is written."""
+        with audit_file.open("w") as file:
+            audit = AuditLog("test", fd=file.fileno())
+            with pytest.raises(AuditError):
+                audit.write(AuditRecord("id", "Encrypt", "", None, "", context={"\ud800": ""}))
+            audit.write(AuditRecord("id", "Encrypt", "", None, ""))
+        assert len(records(audit_file)) == 1
+
+    async def test_no_text_of_a_caller_ends_the_line(self, rig: DispatchRig, audit_file: Path) -> None:
+        """One record is one line, whatever is in it."""
+        token = rig.issuer.token("team-a", "app", in_pod=True)
+        body = {"KeyId": "\r\n\x00\x1e", "Plaintext": "eA==", "EncryptionContext": {"\n": "\r\n{}\u2028é"}}
+        await rig.send("Encrypt", body, token)
+        assert read(audit_file).count("\n") == 1
+        record = json.loads(read(audit_file))
+        assert (record["keyId"], record["encryptionContext"]) == (body["KeyId"], body["EncryptionContext"])
 
     async def test_no_record_no_reply(self, rig: DispatchRig, controller: str) -> None:
         """If the record can't be written, the caller gets a 500 and no data key."""

@@ -35,7 +35,7 @@ MIN_BLOB_BYTES: Final = HEADER_BYTES + 1 + TAG_BYTES
 KDF_CONTEXT: Final = slice(1, IV_START)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CiphertextBlob:
     """A parsed, not yet authenticated blob.
 

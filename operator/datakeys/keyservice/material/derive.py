@@ -8,6 +8,8 @@ import hmac
 from collections.abc import Callable
 from typing import Final
 
+from datakeys.keyservice.material.hmac_sha256 import HmacSha256
+
 #: Gives n random bytes. ``os.urandom`` in production, a counter in tests.
 RandomSource = Callable[[int], bytes]
 
@@ -36,21 +38,29 @@ def build_prefix(label: bytes) -> bytes:
     return _COUNTER + label + b"\x00"
 
 
-def derive_with_prefix(secret: bytes, prefix: bytes, context: bytes) -> bytes:
-    """Return 32 derived bytes; ``prefix`` comes from `build_prefix`.
+def derive_key(secret: bytes, label: bytes, context: bytes) -> bytes:
+    """Return 32 bytes derived from a 32-byte secret for the use that ``label`` names.
 
     Args:
         secret: The key-derivation key, 32 bytes.
-        prefix: The use of the derived key.
+        label: The use of the derived key.
         context: Bytes that bind the derived key; every use has a fixed layout, so they can't be ambiguous.
-    """
-    return hmac.digest(secret, prefix + context + _LENGTH_BITS, "sha256")
-
-
-def derive_key(secret: bytes, label: bytes, context: bytes) -> bytes:
-    """Return 32 bytes derived from a 32-byte secret for the use that ``label`` names.
 
     Raises:
         ValueError: The label is empty or holds a zero byte.
     """
-    return derive_with_prefix(secret, build_prefix(label), context)
+    return hmac.digest(secret, build_prefix(label) + context + _LENGTH_BITS, "sha256")
+
+
+class KeyDeriver:
+    """`derive_key` for one secret and one label, where many keys are derived."""
+
+    __slots__ = ("_hmac", "_prefix")
+
+    def __init__(self, secret: bytes, label: bytes) -> None:
+        self._hmac = HmacSha256(secret)
+        self._prefix = build_prefix(label)
+
+    def derive(self, context: bytes) -> bytes:
+        """Return the same 32 bytes as `derive_key`."""
+        return self._hmac.digest(self._prefix + context + _LENGTH_BITS)

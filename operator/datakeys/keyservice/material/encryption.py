@@ -19,28 +19,21 @@ from datakeys.keyservice.material.ciphertext_blob import (
     CiphertextBlob,
     build_header_prefix,
 )
-from datakeys.keyservice.material.derive import (
-    LABEL_ENCRYPT,
-    RandomSource,
-    build_prefix,
-    derive_with_prefix,
-)
+from datakeys.keyservice.material.derive import LABEL_ENCRYPT, KeyDeriver, RandomSource
 
 MIN_PLAINTEXT_BYTES: Final = 1
 MAX_PLAINTEXT_BYTES: Final = 4096
-
-_ENCRYPT_PREFIX: Final = build_prefix(LABEL_ENCRYPT)
 
 
 class EncryptionKey:
     """A backing key together with the ids that go into every blob."""
 
-    __slots__ = ("_header_prefix", "_secret", "key_id", "material_id")
+    __slots__ = ("_deriver", "_header_prefix", "key_id", "material_id")
 
     def __init__(self, key_id: str, material_id: str, backing_key: BackingKey) -> None:
         self.key_id = key_id
         self.material_id = material_id
-        self._secret = backing_key.reveal()
+        self._deriver = KeyDeriver(backing_key.reveal(), LABEL_ENCRYPT)
         self._header_prefix = build_header_prefix(key_id, material_id)
 
     def encrypt(self, plaintext: bytes, context_bytes: bytes, random: RandomSource) -> bytes:
@@ -72,7 +65,7 @@ class EncryptionKey:
             raise InvalidCiphertextError from None
 
     def _cipher(self, header: bytes) -> AESGCM:
-        return AESGCM(derive_with_prefix(self._secret, _ENCRYPT_PREFIX, header[KDF_CONTEXT]))
+        return AESGCM(self._deriver.derive(header[KDF_CONTEXT]))
 
     def __repr__(self) -> str:
         return f"EncryptionKey(key_id={self.key_id!r}, material_id={self.material_id!r}, hidden)"

@@ -31,7 +31,7 @@ from datakeys.keyservice.store.records import KeyRecord
 IGNORE_CIPHERTEXT: Final = "IGNORE_CIPHERTEXT"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CiphertextSource:
     """A ciphertext and what the caller says of it. ``blob`` is empty if a dry run ignores the ciphertext."""
 
@@ -42,7 +42,7 @@ class CiphertextSource:
     algorithm: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Opened:
     """An opened ciphertext; ``material_id`` is empty for an asymmetric key."""
 

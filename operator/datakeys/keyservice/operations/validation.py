@@ -65,13 +65,15 @@ class Members:
         Raises:
             SerializationError: It isn't a string.
         """
-        value = self._typed(name, str)
+        value = self._raw.get(name)
         if value is None:
             return ""
-        self._check_length(name, value, len(value), minimum, maximum)
+        if type(value) is not str:
+            raise _wrong_type(name, str)
+        self._check_length(name, value, minimum, maximum)
         if pattern is not None and not pattern.fullmatch(value):
             self._fail(name, value, f"satisfy regular expression pattern: {pattern.pattern}")
-        return str(value)
+        return value
 
     def required_string(
         self,
@@ -86,7 +88,7 @@ class Members:
         Raises:
             SerializationError: It isn't a string.
         """
-        if not self.has(name):
+        if self._raw.get(name) is None:
             self.fail_null(name)
             return ""
         return self.string(name, minimum=minimum, maximum=maximum, pattern=pattern)
@@ -97,13 +99,15 @@ class Members:
         Raises:
             SerializationError: It isn't a string.
         """
-        value = self._typed(name, str)
+        value = self._raw.get(name)
         if value is None:
             return default
+        if type(value) is not str:
+            raise _wrong_type(name, str)
         if value not in values:
             self._fail(name, value, f"satisfy enum value set: [{', '.join(values)}]")
             return default
-        return str(value)
+        return value
 
     def required_enum(self, name: str, values: Sequence[str]) -> str:
         """Return a required member of an enumeration; its absence is a collected failure.
@@ -151,7 +155,12 @@ class Members:
         Raises:
             SerializationError: It isn't a boolean.
         """
-        return bool(self._typed(name, bool))
+        value = self._raw.get(name)
+        if value is None:
+            return False
+        if type(value) is not bool:
+            raise _wrong_type(name, bool)
+        return value
 
     def blob(self, name: str, *, maximum: int) -> bytes:
         """Return a required blob of 1..maximum bytes from its base64; failures leave the value out.
@@ -205,7 +214,7 @@ class Members:
         if len(value) > maximum_items:
             self._fail(name, f"{len(value)} items", f"have length less than or equal to {maximum_items}")
         for item in value[:maximum_items]:
-            self._check_length(name, item, len(item), 1, maximum_length)
+            self._check_length(name, item, 1, maximum_length)
         return list(value)
 
     def enum_list(self, name: str, values: Sequence[str]) -> list[str]:
@@ -254,10 +263,11 @@ class Members:
     def _typed(self, name: str, kind: type) -> Any:  # noqa: ANN401 - JSON
         value = self._raw.get(name)
         if value is not None and type(value) is not kind:
-            raise SerializationError(f"Member {name} must be a {_TYPES[kind]}")
+            raise _wrong_type(name, kind)
         return value
 
-    def _check_length(self, name: str, value: str, length: int, minimum: int, maximum: int | None) -> None:
+    def _check_length(self, name: str, value: str, minimum: int, maximum: int | None) -> None:
+        length = len(value)
         if length < minimum:
             self._fail(name, value, f"have length greater than or equal to {minimum}")
         elif maximum is not None and length > maximum:
@@ -269,3 +279,7 @@ class Members:
             f"Value '{shown}' at '{self._prefix}{member_name(name)}' failed to satisfy constraint: "
             f"Member must {rule}"
         )
+
+
+def _wrong_type(name: str, kind: type) -> SerializationError:
+    return SerializationError(f"Member {name} must be a {_TYPES[kind]}")

@@ -6,7 +6,7 @@ caller who hangs up can't leave an unrecorded change behind.
 """
 
 import asyncio
-import json
+import itertools
 import logging
 import os
 import time
@@ -15,6 +15,8 @@ from collections.abc import Awaitable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import orjson
 
 from datakeys.contract.errors import (
     AccessDeniedError,
@@ -190,7 +192,7 @@ class Dispatcher:
             return build_error_response(error, exchange.request_id)
         return HttpResponse(
             status=200,
-            body=json.dumps(result).encode(),
+            body=orjson.dumps(result),
             headers=((REQUEST_ID_HEADER, exchange.request_id.encode()),),
         )
 
@@ -224,9 +226,14 @@ def _build_record(exchange: _Exchange, error: KmsError | None) -> AuditRecord:
     )
 
 
+#: The first four groups of every request's id are this process's, the last one counts its requests. An id
+#: must be unique; it needn't be hard to guess.
+_PROCESS_ID: Final = "-".join(os.urandom(size).hex() for size in (4, 2, 2, 2))
+_REQUEST_NUMBERS: Final = itertools.count(1)
+
+
 def _new_request_id() -> str:
-    digits = os.urandom(16).hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return f"{_PROCESS_ID}-{next(_REQUEST_NUMBERS):012x}"
 
 
 def _log_failure(operation: str, request_id: str, failure: Exception) -> InternalError:

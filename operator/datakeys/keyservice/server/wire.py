@@ -3,9 +3,10 @@
 Zone: callers' tokens and plaintexts pass; nothing is logged or quoted. Source: kms-semantics section 5.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
+
+import orjson
 
 from datakeys.contract.errors import (
     MissingAuthenticationTokenError,
@@ -25,12 +26,6 @@ _OBJECT_NAME: Final = HEADER_OBJECT_NAME.encode()
 _MAX_OBJECT_NAME: Final = 253
 
 
-def _refuse_constant(_: str) -> None:
-    raise ValueError("not JSON")
-
-
-#: Made once; NaN and Infinity aren't JSON.
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 _BY_TARGET: Final[Mapping[bytes, Verb]] = {
     **{TARGET_PREFIX + name.encode(): verb for name, verb in VERBS.items()},
     CONTROLLER_PREFIX + WATCH_KEYS.name.encode(): WATCH_KEYS,
@@ -53,13 +48,14 @@ def parse_body(body: bytes) -> dict[str, Any]:
     """Return the body's JSON object; an empty body is an empty object.
 
     Raises:
-        SerializationError: It isn't a JSON object in UTF-8.
+        SerializationError: It isn't a JSON object in UTF-8, is nested deeper than 1024 levels, or holds a
+            lone surrogate or a number that no float can hold.
     """
     if not body:
         return {}
     try:
-        parsed = _DECODER.decode(body.decode())
-    except (ValueError, RecursionError):
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
         raise SerializationError("The body is not JSON.") from None
     if type(parsed) is not dict:
         raise SerializationError("The body is not a JSON object.")
@@ -90,7 +86,9 @@ def read_object_name(headers: Mapping[bytes, bytes]) -> str:
     Raises:
         SerializationError: It isn't ASCII text of at most 253 characters.
     """
-    header = headers.get(_OBJECT_NAME, b"")
+    header = headers.get(_OBJECT_NAME)
+    if header is None:
+        return ""
     if len(header) > _MAX_OBJECT_NAME or not header.isascii():
         raise SerializationError(f"The header {HEADER_OBJECT_NAME} is not valid.")
     return header.decode()

@@ -286,7 +286,7 @@ def test_clock_skew(guarded: LocalProcess) -> None:
 def test_unsigned_requests_if_allowed(start_local: Starter) -> None:
     """With --allow-unsigned curl can speak to it; a malformed signature is still refused."""
     local = start_local("--allow-unsigned", "--region", "eu-west-2")
-    assert post(local, {})[2] == b'{"Keys": [], "Truncated": false}'
+    assert post(local, {})[2] == b'{"Keys":[],"Truncated":false}'
     assert post(local, {"Authorization": "Basic eDp5"})[0] == 400
     assert post(local, {"X-Datakeys-Object-Name": "x"})[0] == 400
 

@@ -12,7 +12,9 @@ import pytest
 from datakeys.contract.errors import DependencyTimeoutError, IntegrityError, KmsError
 from datakeys.keyservice.local.data_directory import DataDirectoryError
 from datakeys.keyservice.local.sqlite_store import SqliteStore
+from datakeys.keyservice.material.backing_key import SealedBackingKey
 from datakeys.keyservice.material.root_key import RootKey
+from datakeys.keyservice.operations.keyring import build_binding
 from keyservice_rig import CONTROLLER, Rig, bound
 
 SECRET = bytes(range(32))
@@ -94,8 +96,12 @@ def test_no_material_in_the_clear(open_rig: Callable[[], Rig], path: Path) -> No
     rig.data_key(key)
     record = rig.store.find_key(key.rpartition("/")[2])
     assert record is not None
-    opened = rig.keyring.open(record, record.current_material_id)
-    secrets = [SECRET, opened._secret]
+    material = record.materials[0]
+    sealed, binding = (
+        SealedBackingKey.from_bytes(material.sealed),
+        build_binding(record, material.material_id),
+    )
+    secrets = [SECRET, rig.root_key.unseal(sealed, binding).reveal()]
     stored = b"".join(file.read_bytes() for file in path.parent.iterdir())
     for secret in secrets:
         assert len(secret) == 32
