@@ -313,6 +313,19 @@ def test_object_in_deletion_is_left_alone() -> None:
     assert (decision.patch, decision.refusal, decision.warnings) == ((), None, ())
 
 
+def test_label_without_a_wish_makes_a_warning() -> None:
+    """Nothing is asked for, so the pods would be refused; a label that goes with the stamp is no mistake."""
+    workload = build_workload("Deployment", None, {"note": "x"})
+    template_of(workload)["metadata"]["labels"] = {"datakeys.dev/inject": "true"}
+    decision = build_stamps(workload, None, SETTINGS)
+    assert (decision.patch, decision.refusal) == ((), None)
+    assert "annotation datakeys.dev/requests: is missing" in decision.warnings[0]
+    for asked in (KEY, {"datakeys.dev/requests": "orders"}):
+        stamped = stamp(build_workload("Deployment", asked))
+        (name,) = (one.partition("/")[2] for one in asked)
+        assert build_stamps(change(stamped, **{name: None}), stamped, SETTINGS).warnings == ()
+
+
 def test_template_whose_pods_would_be_refused_makes_a_warning() -> None:
     """Another webhook may still mend the pod, so it is no refusal."""
     workload = build_workload("Deployment", KEY)

@@ -71,7 +71,7 @@ def build_stamps(workload: JsonObject, old: JsonObject | None, settings: Sidecar
         if workload["kind"] == _JOB and old:
             return _judge_job_update(workload, old, asked)
         patch = _build_patch(workload, asked, dropped)
-        return Injection(tuple(patch), tuple(_build_warnings(workload, asked, settings)))
+        return Injection(tuple(patch), tuple(_build_warnings(workload, asked, dropped, settings)))
     except (RefusedError, AnnotationError) as error:
         # An object from before this webhook: whatever else changes in it must not be held up.
         if old and asked == _find_asked(old, {}):
@@ -143,7 +143,7 @@ def _build_patch(
     if is_asking(asked):
         annotations |= _find_given(workload)
         labels[LABEL_INJECT] = INJECT
-    elif was_stamped or is_asking(dropped):
+    elif _has_label_by_stamp(workload, dropped):
         labels[LABEL_INJECT] = None
     if stamp or was_stamped:
         annotations[ANNOTATION_WORKLOAD] = str(stamp) if stamp else None
@@ -152,6 +152,11 @@ def _build_patch(
         *set_members("/metadata/labels", workload["metadata"].get("labels"), own_labels),
         *_build_template_patch(workload, labels, annotations),
     ]
+
+
+def _has_label_by_stamp(workload: JsonObject, dropped: Mapping[str, str]) -> bool:
+    """Return whether the template's label isn't the user's."""
+    return ANNOTATION_WORKLOAD in _get_members(workload, "annotations") or is_asking(dropped)
 
 
 def _find_stamp(workload: JsonObject, asked: Mapping[str, str]) -> Workload | None:
@@ -204,17 +209,20 @@ def _build_template_patch(
     return [add(f"{path}/metadata", {}), *operations] if operations and metadata is None else operations
 
 
-def _build_warnings(workload: JsonObject, asked: Mapping[str, str], settings: SidecarSettings) -> list[str]:
+def _build_warnings(
+    workload: JsonObject, asked: Mapping[str, str], dropped: Mapping[str, str], settings: SidecarSettings
+) -> list[str]:
     """Return why the pods would be refused: here the user sees it at once.
 
     Raises:
         RefusedError: An annotation is malformed. Everything else may still be mended by others on the way
             from the template to the pod.
     """
-    if not is_asking(asked):
-        return []
     pod = _build_pod(workload, asked)
-    parse_wishes(pod)
+    if is_asking(asked):
+        parse_wishes(pod)
+    elif LABEL_INJECT not in _get_members(workload, "labels") or _has_label_by_stamp(workload, dropped):
+        return []
     refusal = build_injection(pod, {}, settings).refusal
     return [f"pods of this template will be refused: {refusal.message}"] if refusal else []
 
