@@ -1,5 +1,8 @@
 """From ``kubectl apply`` to plaintext in one pod only."""
 
+import base64
+import json
+
 import pytest
 
 from deployment import Cluster, wait_until
@@ -169,22 +172,16 @@ def test_a_copied_secret_is_of_no_use_in_another_namespace(cluster: Cluster, nam
 
 @pytest.mark.usefixtures("key")
 def test_a_secret_under_another_requests_name_does_not_decrypt(cluster: Cluster, namespace: str) -> None:
-    """The request's name is authenticated: ciphertexts can't be swapped within a namespace."""
-    apply(
-        cluster,
-        build_service_account(namespace, "app"),
-        build_request(namespace, "disk"),
-        build_request(namespace, "backup"),
-    )
-    for name in ("disk", "backup"):
-        cluster.wait(f"datakeyrequest/{name}", "condition=Ready", namespace)
-    swapped = cluster.get("secret", "disk", "-n", namespace)
-    swapped["data"]["ciphertextBlob"] = cluster.get("secret", "backup", "-n", namespace)["data"][
-        "ciphertextBlob"
-    ]
-    swapped["metadata"] = {"name": "swapped", "namespace": namespace}
-    apply(cluster, swapped, build_pod(namespace, "consumer", requests="swapped"))
-    log = wait_until("the swap is refused", 60, lambda: _refused(cluster, namespace, "consumer"))
+    """The request's name is authenticated: who writes another one into a copy of the Secret gets nothing."""
+    apply(cluster, build_service_account(namespace, "app"), build_request(namespace, "disk"))
+    cluster.wait("datakeyrequest/disk", "condition=Ready", namespace)
+    copied = cluster.get("secret", "disk", "-n", namespace)
+    context = json.loads(base64.b64decode(copied["data"]["encryptionContext"]))
+    context["datakeys.dev/request"] = "renamed"
+    copied["data"]["encryptionContext"] = base64.b64encode(json.dumps(context).encode()).decode()
+    copied["metadata"] = {"name": "renamed", "namespace": namespace}
+    apply(cluster, copied, build_pod(namespace, "consumer", requests="renamed"))
+    log = wait_until("the copy is refused", 60, lambda: _refused(cluster, namespace, "consumer"))
     assert "InvalidCiphertextException" in log
     _assert_never_started(cluster, namespace, "consumer")
 
