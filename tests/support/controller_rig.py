@@ -195,13 +195,14 @@ class Rig:
         }
         return self._start("controller", environment)
 
-    def start_webhook(self, address: str, port: int, tls_directory: Path) -> Process:
+    def start_webhook(self, address: str, port: int, tls_directory: Path, **extra: str) -> Process:
         """Start a webhook; it waits for its certificate in this folder."""
         environment = {
             "DATAKEYS_LISTEN": f"{address}:{port}",
             "DATAKEYS_TLS_DIRECTORY": str(tls_directory),
             "DATAKEYS_SIDECAR_IMAGE": "datakeys-sidecar:test",
             "DATAKEYS_KEYSERVICE_URL": f"https://{self.keyservice_host}:{self.keyservice_port}",
+            **extra,
         }
         return self._start("webhook", environment)
 
