@@ -1,7 +1,9 @@
 """The thin Kubernetes client and its watches, against an HTTP server on the loopback address."""
 
 import asyncio
+import asyncio.sslproto
 import json
+import resource
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -314,3 +316,17 @@ def test_connection_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     token.write_text("two!")
     assert connection.headers() == {"Authorization": "Bearer two!"}
     assert connection.login_info().token == "two!"
+
+
+def test_ten_thousand_watches_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The soft limit of open files is raised, and a TLS connection has a buffer of one record only."""
+    write_kubeconfig(tmp_path / "config")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, soft), hard))
+    try:
+        load_connection()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert asyncio.sslproto.SSLProtocol.max_size == 16 * 1024

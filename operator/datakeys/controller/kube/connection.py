@@ -3,16 +3,21 @@
 Zone: tokens pass through, nothing logs them.
 """
 
+import asyncio.sslproto
 import dataclasses
 import os
+import resource
 import ssl
 from pathlib import Path
+from typing import Final
 
 import kopf
 
 from datakeys.controller.fresh_file import FreshFile
 
 _TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+#: What a TLS record holds at most; asyncio reads into 256 KiB, which it fills with zeros.
+_READ_BUFFER_BYTES: Final = 16 * 1024
 
 
 class ClusterConnection:
@@ -43,6 +48,7 @@ def load_connection() -> ClusterConnection:
     Raises:
         kopf.LoginError: There is neither.
     """
+    _prepare_for_many_watches()
     settings = kopf.OperatorSettings()
     if os.environ.get("KUBECONFIG"):
         info = kopf.login_with_kubeconfig(settings=settings)
@@ -56,3 +62,10 @@ def load_connection() -> ClusterConnection:
         bracketed = f"[{host}]" if ":" in host else host
         info = dataclasses.replace(info, server=f"https://{bracketed}:{port or 443}")
     return ClusterConnection(info, _TOKEN_FILE)
+
+
+def _prepare_for_many_watches() -> None:
+    """Make connections cheap and allow many: there is a watch per namespace with requests."""
+    asyncio.sslproto.SSLProtocol.max_size = _READ_BUFFER_BYTES
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
