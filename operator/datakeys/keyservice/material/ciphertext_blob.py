@@ -17,6 +17,7 @@ InvalidCiphertext, instead of naming a key that doesn't exist.
 
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from datakeys.contract.encrypted_data_key import MAX_CIPHERTEXT_BYTES
@@ -80,11 +81,17 @@ def parse_blob(raw: bytes) -> CiphertextBlob:
     """
     if not MIN_BLOB_BYTES <= len(raw) <= MAX_CIPHERTEXT_BYTES or raw[0] != BLOB_FORMAT_V1:
         raise InvalidCiphertextError
-    if raw[CHECKSUM_START:NONCE_START] != _checksum(raw[:CHECKSUM_START]):
+    key_id, material_id = _parse_prefix(raw[:NONCE_START])
+    return CiphertextBlob(raw[:HEADER_BYTES], key_id, material_id, raw[HEADER_BYTES:])
+
+
+#: The same for all blobs of one version of a key's material.
+@lru_cache(maxsize=4096)
+def _parse_prefix(prefix: bytes) -> tuple[str, str]:
+    if prefix[CHECKSUM_START:] != _checksum(prefix[:CHECKSUM_START]):
         raise InvalidCiphertextError
-    digits = raw[1:CHECKSUM_START].hex()
-    key_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"
-    return CiphertextBlob(raw[:HEADER_BYTES], key_id, digits[32:], raw[HEADER_BYTES:])
+    digits = prefix[1:CHECKSUM_START].hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}", digits[32:]
 
 
 def _checksum(prefix: bytes) -> bytes:

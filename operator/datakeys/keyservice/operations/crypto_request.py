@@ -27,6 +27,9 @@ SYMMETRIC_DEFAULT: Final = "SYMMETRIC_DEFAULT"
 #: Source: AWS KMS API, shape EncryptionAlgorithmSpec.
 ENCRYPTION_ALGORITHMS: Final = (SYMMETRIC_DEFAULT, "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE")
 
+_ALGORITHM_MEMBERS: Final = frozenset(
+    {"EncryptionAlgorithm", "SourceEncryptionAlgorithm", "DestinationEncryptionAlgorithm"}
+)
 _STORE_ORIGINS: Final = frozenset({KeyOrigin.AWS_CLOUDHSM, KeyOrigin.EXTERNAL_KEY_STORE})
 _DRY_RUN_TEXT: Final = "The request would have succeeded, but the DryRun option is set."
 _BOTH_OR_NEITHER: Final = "Please specify either number of bytes or key spec."
@@ -150,8 +153,9 @@ def refuse_context(algorithm: str, context: Mapping[str, str]) -> None:
 
 def is_asymmetric(body: Mapping[str, object]) -> bool:
     """Return whether a body of Encrypt, Decrypt or ReEncrypt asks for RSA, which takes milliseconds."""
-    names = ("EncryptionAlgorithm", "SourceEncryptionAlgorithm", "DestinationEncryptionAlgorithm")
-    return any(body.get(name) not in (None, SYMMETRIC_DEFAULT) for name in names)
+    return not _ALGORITHM_MEMBERS.isdisjoint(body) and any(
+        body.get(name) not in (None, SYMMETRIC_DEFAULT) for name in _ALGORITHM_MEMBERS
+    )
 
 
 def stop_dry_run(*, dry_run: bool) -> None:

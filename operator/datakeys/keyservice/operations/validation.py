@@ -223,8 +223,10 @@ class Members:
         Raises:
             SerializationError: It isn't a list of strings.
         """
+        if not self.has(name):
+            return []
         given = self.string_list(name, maximum_items=len(values), maximum_length=256)
-        if self.has(name) and not given:
+        if not given:
             self._fail(name, given, "have length greater than or equal to 1")
         if not set(given) <= set(values):
             self._fail(name, given, f"satisfy enum value set: [{', '.join(values)}]")

@@ -114,7 +114,10 @@ class KeyRecord:
 
     def find_material(self, material_id: str | None) -> MaterialRecord | None:
         """Return a version of the material, or None."""
-        return next((material for material in self.materials if material.material_id == material_id), None)
+        for material in self.materials:
+            if material.material_id == material_id:
+                return material
+        return None
 
     def lacks_material(self) -> bool:
         """Return whether imported material is missing that the key can't do without; pending one isn't."""
