@@ -47,6 +47,10 @@ lint: $(VENV)/complete ## ruff, mypy --strict, import rules between rooms
 	mypy operator/datakeys hack tests
 	lint-imports --no-cache
 
+.PHONY: bench-workload
+bench-workload: $(VENV)/complete ## Measure sidecar, admission and pod start on a cluster of their own (as root)
+	@$(PYTHON) benchmarks/workload.py
+
 .PHONY: crds
 crds: $(VENV)/complete ## Write crds/ and the chart's copies from the contract
 	@$(PYTHON) hack/generate_crds.py
