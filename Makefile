@@ -39,6 +39,10 @@ test: $(VENV)/complete ## Lint and run all tiers, on real clusters where the tie
 test-fast: $(VENV)/complete ## Only the tiers that need no cluster
 	@$(PYTHON) -m pytest -m "unit or property" $(PYTEST_ARGS)
 
+.PHONY: bench
+bench: $(VENV)/complete ## Run the benchmarks, print tables, write JSON and plots to dist/bench (QUICK=1: minutes)
+	@$(PYTHON) benchmarks/run.py $(if $(QUICK),--quick)
+
 .PHONY: lint
 lint: $(VENV)/complete ## ruff, mypy --strict, import rules between rooms
 	@set -e

@@ -13,15 +13,16 @@ import subprocess
 import tempfile
 
 from in_process import time_cryptography
+from plot import draw
 from servers import CANDIDATES, LOAD_CORE, Server, prepare_peers, require_tools
-from signed_requests import OPERATIONS, build_bodies, build_constant_bodies, sign, write_wrk_script
+from signed_requests import OPERATIONS, build_requests, write_wrk_script
 
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
-def run_wrk(url, script, connections, seconds):
+def run_wrk(url, script, connections, seconds, core=LOAD_CORE):
     """Return the number of requests, the rate per second and the p99 in milliseconds."""
-    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    command = ["taskset", "-c", core, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     done = subprocess.run(
         [*command, "-s", str(script), url], check=True, capture_output=True, text=True, timeout=60 + seconds
     )
@@ -37,10 +38,10 @@ def measure(candidate, operations, connections, seconds):
     """Start a server and load it with each operation; return {(operation, connections): row}."""
     rows = {}
     with tempfile.TemporaryDirectory() as name, Server(candidate, pathlib.Path(name)) as server:
-        bodies = build_constant_bodies() if candidate == "constant" else build_bodies(server.client())
+        requests_by_operation = build_requests(server)
         for operation in operations:
             script = pathlib.Path(name) / f"{operation}.lua"
-            write_wrk_script(script, *sign(server.url, operation, bodies[operation]))
+            write_wrk_script(script, *requests_by_operation[operation])
             run_wrk(server.url, script, 8, 1)
             for count in connections:
                 before = server.cpu_seconds()
@@ -83,6 +84,7 @@ def main():
     parser.add_argument("--candidates", nargs="+", default=list(CANDIDATES), choices=CANDIDATES)
     parser.add_argument("--operations", nargs="+", default=list(OPERATIONS), choices=OPERATIONS)
     parser.add_argument("--json", type=pathlib.Path, help="write the medians here")
+    parser.add_argument("--svg", type=pathlib.Path, help="draw the CPU time per request here")
     arguments = parser.parse_args()
     require_tools()
     prepare_peers(arguments.candidates)
@@ -91,11 +93,12 @@ def main():
     floors = time_cryptography()
     for operation, micros in floors.items():
         print(f"bare cryptography of {operation} in process: {micros:.1f} us")
+    rows = [
+        {"operation": key[0], "connections": key[1], "server": key[2], **row} for key, row in medians.items()
+    ]
+    if arguments.svg:
+        arguments.svg.write_text(draw(rows))
     if arguments.json:
-        rows = [
-            {"operation": key[0], "connections": key[1], "server": key[2], **row}
-            for key, row in medians.items()
-        ]
         arguments.json.write_text(json.dumps({"servers": rows, "cryptography_us": floors}, indent=1) + "\n")
 
 

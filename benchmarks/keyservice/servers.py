@@ -1,6 +1,7 @@
 """The servers that are compared: this key service, its floor, and its peers, each as a real process.
 
-Every one listens on loopback, holds one symmetric key, and gets the same requests, signed as an AWS SDK does.
+Every one listens on loopback and holds one symmetric key. `own` is the local mode and gets requests signed as
+an AWS SDK does, as its peers do; `own-token` is the way of a request in a cluster, with tokens.
 """
 
 import contextlib
@@ -16,12 +17,14 @@ import time
 import boto3
 from botocore.config import Config
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 CACHE = pathlib.Path(os.environ.get("DATAKEYS_CACHE") or pathlib.Path.home() / ".cache" / "datakey-operator")
 LOCAL_KMS = ("github.com/nsmithuk/local-kms", "v0.0.0-20260228092603-2a5e92d09ab6")
 MOTO = "moto[server]==5.2.5"
 ACCESS_KEY, SECRET_KEY, REGION = "AKIDBENCHMARK", "benchmark-secret", "eu-central-1"
-CANDIDATES = ("own", "constant", "local-kms", "moto")
+VEGETA = ("github.com/tsenart/vegeta/v12", "v12.13.0")
+CANDIDATES = ("own-token", "own", "constant", "local-kms", "moto", "own-token-tls", "constant-tls")
 SERVER_CORE, LOAD_CORE = "0", "1"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -45,20 +48,25 @@ def read_cpu_seconds(group):
 
 def prepare_peers(candidates):
     """Install what the chosen peers need, outside the tree."""
-    if "local-kms" in candidates and not _local_kms().exists():
-        print(f"==> building {'@'.join(LOCAL_KMS)} (half a minute)", flush=True)
-        environment = {
-            **os.environ,
-            "GOBIN": str(_local_kms().parent),
-            "CGO_ENABLED": "0",
-            "GOFLAGS": "-mod=mod",
-        }
-        subprocess.run(["go", "install", "@".join(LOCAL_KMS)], env=environment, check=True)
+    if "local-kms" in candidates:
+        build_go_program(LOCAL_KMS, _local_kms())
     if "moto" in candidates and not _moto().exists():
         print(f"==> installing {MOTO} (half a minute)", flush=True)
         venv = _moto().parents[1]
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
         subprocess.run([venv / "bin" / "python", "-m", "pip", "install", "-q", MOTO], check=True)
+
+
+def build_go_program(module, path):
+    """Build a Go program, outside the tree, unless it is there."""
+    if not path.exists():
+        print(f"==> building {'@'.join(module)} (half a minute)", flush=True)
+        environment = {**os.environ, "GOBIN": str(path.parent), "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
+        subprocess.run(["go", "install", "@".join(module)], env=environment, check=True)
+
+
+def find_vegeta():
+    return CACHE / "peers" / f"vegeta-{VEGETA[1]}" / "vegeta"
 
 
 def _local_kms():
@@ -77,8 +85,12 @@ def _build_command(candidate, port, folder):
             arguments = ["--local", "--listen", f"127.0.0.1:{port}", "--region", REGION]
             arguments += ["--access-key-id", ACCESS_KEY, "--secret-access-key-file", str(secret)]
             return [sys.executable, "-m", "datakeys.keyservice", *arguments]
-        case "constant":
-            return [sys.executable, str(pathlib.Path(__file__).parent / "constant.py"), str(port)]
+        case "own-token" | "own-token-tls":
+            mode = ["tls"] if candidate.endswith("tls") else []
+            return [sys.executable, str(HERE / "cluster_mode.py"), str(port), str(folder), *mode]
+        case "constant" | "constant-tls":
+            mode = ["tls"] if candidate.endswith("tls") else []
+            return [sys.executable, str(HERE / "constant.py"), str(port), *mode]
         case "local-kms":
             return [str(_local_kms())]
         case "moto":
@@ -89,12 +101,13 @@ def _build_command(candidate, port, folder):
 class Server:
     """One running server on its core; a context manager."""
 
-    def __init__(self, candidate, folder):
+    def __init__(self, candidate, folder, core=SERVER_CORE):
+        self.candidate, self.folder = candidate, folder
         self.port = find_free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if candidate.endswith('tls') else 'http'}://127.0.0.1:{self.port}"
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT / "operator"),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "operator"), str(ROOT / "tests" / "support")]),
             "PORT": str(self.port),
             "KMS_REGION": REGION,
             "KMS_DATA_PATH": str(folder),
@@ -102,7 +115,7 @@ class Server:
         # What it writes goes to a file: an audit record per request is part of the work.
         self._output = (folder / "output.log").open("w")
         self._process = subprocess.Popen(
-            ["taskset", "-c", SERVER_CORE, *_build_command(candidate, self.port, folder)],
+            ["taskset", "-c", core, *_build_command(candidate, self.port, folder)],
             env=environment,
             start_new_session=True,
             stdout=self._output,

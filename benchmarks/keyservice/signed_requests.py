@@ -1,4 +1,4 @@
-"""The three requests of the hot path, signed once; wrk sends each of them over and over."""
+"""The three requests of the hot path, made once; the load generator sends each of them over and over."""
 
 import json
 
@@ -7,7 +7,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from servers import ACCESS_KEY, REGION, SECRET_KEY
 
+TARGET_PREFIX = "TrentService."
 OPERATIONS = ("GenerateDataKeyWithoutPlaintext", "Decrypt", "Encrypt")
+CONTENT_TYPE = "application/x-amz-json-1.1"
 CONTEXT = {"purpose": "benchmark", "tenant": "blue"}
 
 
@@ -35,6 +37,22 @@ def build_bodies(client):
     }
 
 
+def build_requests(server):
+    """Return headers and body of each operation, as the server's clients send them."""
+    if server.candidate.startswith("own-token"):
+        sent = json.loads((server.folder / "requests.json").read_text())
+        return {
+            operation: (
+                {**headers, "Content-Type": CONTENT_TYPE, "X-Amz-Target": TARGET_PREFIX + operation},
+                json.dumps(body),
+            )
+            for operation, (headers, body) in sent.items()
+        }
+    constant = server.candidate.startswith("constant")
+    bodies = build_constant_bodies() if constant else build_bodies(server.client())
+    return {operation: sign(server.url, operation, body) for operation, body in bodies.items()}
+
+
 def build_constant_bodies():
     """Return bodies of the usual size for the server that doesn't look at them."""
     key_id = "0" * 36
@@ -46,7 +64,7 @@ def build_constant_bodies():
 def sign(url, operation, body):
     """Return headers and body of a request as an AWS SDK sends it."""
     data = json.dumps(body)
-    headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"TrentService.{operation}"}
+    headers = {"Content-Type": CONTENT_TYPE, "X-Amz-Target": TARGET_PREFIX + operation}
     request = AWSRequest("POST", url + "/", data=data, headers=headers)
     SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "kms", REGION).add_auth(request)
     return dict(request.headers), data
