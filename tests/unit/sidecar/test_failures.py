@@ -45,7 +45,7 @@ def test_retryable_errors_pass_by_themselves(pod: Pod) -> None:
     pod.service.fail("ThrottlingException", times=2)
     pod.service.fail("KMSInternalException", status=500)
     process = pod.run()
-    wait_until((pod.keys / "orders").exists)
+    wait_until((pod.keys / "orders").exists, 30)
     events = [json.loads(line) for line in pod.stop(process).splitlines()]
     assert [event.get("code") for event in events] == [
         None, "ThrottlingException", "KMSInternalException", None, None,
