@@ -66,8 +66,8 @@ def build_parts(slopes: Slopes, *, failover_seconds: float, watches: float) -> l
     return [
         Part(
             "etcd, live objects",
-            "GiB",
-            GIB,
+            "MiB",
+            MIB,
             _sum_of(slopes, "etcd_bytes"),
             8 * GIB,
             "the largest size that etcd's documentation suggests",
