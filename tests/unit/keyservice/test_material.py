@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import hmac
 import pickle
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from datakeys.keyservice.material.ciphertext_blob import build_header_prefix, pa
 from datakeys.keyservice.material.data_key import generate_data_key, generate_data_key_without_plaintext
 from datakeys.keyservice.material.derive import KeyDeriver, build_prefix, derive_key
 from datakeys.keyservice.material.encryption import EncryptionKey
-from datakeys.keyservice.material.hmac_sha256 import HmacSha256
 from datakeys.keyservice.material.identifiers import new_key_id, new_material_id
 from datakeys.keyservice.material.root_key import RootKey
 
@@ -52,49 +50,6 @@ def test_derivation_equals_the_library(context: bytes) -> None:
     expected = library.derive(b"s" * 32)
     assert derive_key(b"s" * 32, b"label", context) == expected
     assert KeyDeriver(b"s" * 32, b"label").derive(context) == expected
-
-
-@pytest.mark.parametrize(
-    ("key", "message", "expected"),
-    [
-        (
-            b"\x0b" * 20,
-            b"Hi There",
-            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
-        ),
-        (
-            b"Jefe",
-            b"what do ya want for nothing?",
-            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
-        ),
-        (
-            b"\xaa" * 131,
-            b"Test Using Larger Than Block-Size Key - Hash Key First",
-            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
-        ),
-    ],
-)
-def test_hmac_has_the_published_values(key: bytes, message: bytes, expected: str) -> None:
-    """Source: RFC 4231, test cases 1, 2 and 6."""
-    assert HmacSha256(key).digest(message).hex() == expected
-
-
-@pytest.mark.parametrize("size", [0, 1, 32, 63, 64, 65, 200])
-def test_hmac_equals_the_standard_library(size: int) -> None:
-    """For keys up to the hash's block and beyond, again and again."""
-    prepared = HmacSha256(b"k" * size)
-    for length in (0, 55, 56, 64, 1000):
-        message = b"m" * length
-        assert prepared.digest(message) == hmac.digest(b"k" * size, message, "sha256")
-
-
-def test_prepared_hmac_shows_and_gives_away_nothing() -> None:
-    """Neither its text nor a pickle holds the key."""
-    assert repr(HmacSha256(b"secret")) == "HmacSha256(hidden)"
-    with pytest.raises(TypeError):
-        copy.copy(HmacSha256(b"secret"))
-    with pytest.raises(TypeError):
-        pickle.dumps(HmacSha256(b"secret"))
 
 
 @pytest.mark.parametrize("label", [b"", b"a\x00b"])

@@ -17,7 +17,6 @@ from functools import lru_cache
 from typing import Final
 
 from datakeys.contract.errors import IncompleteSignatureError, InvalidSignatureError
-from datakeys.keyservice.material.hmac_sha256 import HmacSha256
 from datakeys.keyservice.server.http import HttpRequest
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
@@ -196,16 +195,16 @@ def compute_signature(request: HttpRequest, signature: Signature, secret_access_
     scope = f"{signature.date}/{signature.region}/{signature.service}/{signature.terminator}"
     canonical = hashlib.sha256(_build_canonical_request(request, signature.signed_headers)).hexdigest()
     text = f"{ALGORITHM}\n{signature.signed_at}\n{scope}\n{canonical}"
-    return _derive_key(secret_access_key, scope).digest(text.encode("latin-1")).hex()
+    return hmac.digest(_derive_key(secret_access_key, scope), text.encode("latin-1"), "sha256").hex()
 
 
 #: A scope changes once a day.
 @lru_cache(maxsize=64)
-def _derive_key(secret_access_key: str, scope: str) -> HmacSha256:
+def _derive_key(secret_access_key: str, scope: str) -> bytes:
     key = b"AWS4" + secret_access_key.encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode("latin-1"), "sha256")
-    return HmacSha256(key)
+    return key
 
 
 def _build_canonical_request(request: HttpRequest, signed_headers: tuple[str, ...]) -> bytes:

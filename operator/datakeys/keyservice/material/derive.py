@@ -8,8 +8,6 @@ import hmac
 from collections.abc import Callable
 from typing import Final
 
-from datakeys.keyservice.material.hmac_sha256 import HmacSha256
-
 #: Gives n random bytes. ``os.urandom`` in production, a counter in tests.
 RandomSource = Callable[[int], bytes]
 
@@ -55,12 +53,14 @@ def derive_key(secret: bytes, label: bytes, context: bytes) -> bytes:
 class KeyDeriver:
     """`derive_key` for one secret and one label, where many keys are derived."""
 
-    __slots__ = ("_hmac", "_prefix")
+    __slots__ = ("_hmac",)
 
     def __init__(self, secret: bytes, label: bytes) -> None:
-        self._hmac = HmacSha256(secret)
-        self._prefix = build_prefix(label)
+        # Copied for every key: that saves hashing secret and prefix anew.
+        self._hmac = hmac.new(secret, build_prefix(label), "sha256")
 
     def derive(self, context: bytes) -> bytes:
         """Return the same 32 bytes as `derive_key`."""
-        return self._hmac.digest(self._prefix + context + _LENGTH_BITS)
+        prf = self._hmac.copy()
+        prf.update(context + _LENGTH_BITS)
+        return prf.digest()
