@@ -7,7 +7,6 @@ Each refusal stands beside the same call that is served, so that none passes bec
 import base64
 import hashlib
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,9 +28,6 @@ from workloads import (
 )
 
 AUDIENCE = "keyservice.datakeys.dev"
-#: How long a verdict about a token may count (docs/architecture.md), and time for the calls themselves.
-TOKEN_CACHE_SECONDS = 10
-PATIENCE_SECONDS = 5
 
 #: Reads calls from standard input; prints each answer: status, and body or SHA-256 of the plaintext.
 CALL = """
@@ -244,30 +240,25 @@ def test_a_token_for_the_api_server_opens_nothing(scene: Scene) -> None:
     assert {(status, body["__type"]) for status, body in answers} == {(400, "UnrecognizedClientException")}
 
 
-def test_a_stolen_token_is_its_pod_and_nobody_else(scene: Scene) -> None:
-    """Used from another pod it opens what its own pod may open, and nothing that belongs to the thief."""
-    token = scene.token_of("colleague")
-    loot = scene.sealed("loot")
-    [(status, body)] = scene.ask("intruder", loot, token=token)
-    assert (status, body["__type"]) == (400, "AccessDeniedException")
-    assert scene.ask("intruder", loot)[0][0] == 200
+def test_a_stolen_token_opens_nothing_in_another_pod(scene: Scene) -> None:
+    """Neither what its own pod may open nor what the thief may; the answer is that for garbage."""
+    token, right = scene.token_of("colleague"), scene.sealed("disk")
+    assert scene.ask("colleague", right, token=token)[0][0] == 200
+    for sealed in (right, scene.sealed("loot")):
+        [(status, body)] = scene.ask("intruder", sealed, token=token)
+        assert (status, body["__type"]) == (400, "UnrecognizedClientException")
+        [(_, garbage)] = scene.ask("intruder", sealed, token="no-token")
+        assert garbage == body
+    assert scene.ask("intruder", scene.sealed("loot"))[0][0] == 200
 
 
-def test_a_deleted_pods_token_is_refused_within_the_cache_time(scene: Scene) -> None:
-    """The token outlives its pod by its expiry, the key service's verdict by ten seconds at most."""
+def test_a_deleted_pods_token_opens_nothing(scene: Scene) -> None:
+    """The token itself isn't expired; its pod is gone, and with it the only place it counts in."""
     apply(scene.cluster, build_caller(scene.home, "passing", "app"))
     scene.cluster.wait("pod/passing", "condition=Ready", scene.home)
     token, right = scene.token_of("passing"), scene.sealed("disk")
-    assert scene.ask("intruder", right, token=token)[0][0] == 200
+    assert scene.ask("passing", right, token=token)[0][0] == 200
     scene.cluster.kubectl("delete", "pod", "passing", "-n", scene.home, "--now", "--wait=true")
-    gone = time.monotonic()
-
-    def refused() -> Any:
-        [(status, body)] = scene.ask("intruder", right, token=token)
-        return body if status != 200 else None
-
-    body = wait_until("the token is refused", TOKEN_CACHE_SECONDS + PATIENCE_SECONDS, refused, interval=1.0)
-    assert time.monotonic() - gone < TOKEN_CACHE_SECONDS + PATIENCE_SECONDS
-    assert body["__type"] == "UnrecognizedClientException"
-    [(_, garbage)] = scene.ask("intruder", right, token="no-token")
-    assert garbage == body
+    [(status, body)] = scene.ask("colleague", right, token=token)
+    assert (status, body["__type"]) == (400, "UnrecognizedClientException")
+    assert scene.ask("colleague", right)[0][0] == 200

@@ -137,6 +137,7 @@ class TokenIssuer:
     reviews: int = 0
     reachable: bool = True
     dead: set[str] = field(default_factory=set)
+    pods: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     before_review: Callable[[], None] = lambda: None
     issuer: str = ISSUER
     fetches: int = 0
@@ -199,6 +200,11 @@ class TokenIssuer:
             authenticated=True, user_name=claims["sub"], uid=uid, audiences=(audience,), extra=extra
         )
 
+    def fetch_pod(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return a pod of ``pods``."""
+        self._reach()
+        return self.pods.get((namespace, name))
+
     def _reach(self) -> None:
         if not self.reachable:
             raise DependencyTimeoutError("the cluster's API can't be reached")
@@ -207,7 +213,14 @@ class TokenIssuer:
 class DispatchRig:
     """The whole way of a request but for the socket."""
 
-    def __init__(self, audit_fd: int, rig: Rig | None = None, *, cache_seconds: float = 10) -> None:
+    def __init__(
+        self,
+        audit_fd: int,
+        rig: Rig | None = None,
+        *,
+        cache_seconds: float = 10,
+        check_addresses: bool = False,
+    ) -> None:
         self.rig = rig or Rig()
         self.issuer = TokenIssuer(self.rig.clock)
         self.executor = ThreadPoolExecutor(4)
@@ -222,6 +235,7 @@ class DispatchRig:
             executor=self.executor,
             monotonic=self.monotonic,
             wall_clock=self.rig.clock,
+            check_addresses=check_addresses,
         )
         audit = AuditLog(REGION, fd=audit_fd, clock=self.rig.clock)
         self.dispatcher = Dispatcher(

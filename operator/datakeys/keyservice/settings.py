@@ -44,6 +44,8 @@ class Settings:
     controller_service_account: str
     #: How long a TokenReview counts, in seconds: the longest time a deleted pod's token still works.
     token_cache_seconds: float
+    #: Whether a pod's token is taken from that pod's addresses only.
+    check_addresses: bool
     listen: Address
     health_listen: Address
     log_level: str
@@ -86,6 +88,7 @@ class Settings:
             system_namespace=read("SYSTEM_NAMESPACE"),
             controller_service_account=read("CONTROLLER_SERVICE_ACCOUNT", "datakeys-controller"),
             token_cache_seconds=seconds("TOKEN_CACHE_SECONDS", "10"),
+            check_addresses=_read_caller_address(environment),
             listen=Address.parse(read("LISTEN", "0.0.0.0:8443")),
             health_listen=Address.parse(read("HEALTH_LISTEN", "0.0.0.0:9443")),
             log_level=read("LOG_LEVEL", "INFO").upper(),
@@ -95,6 +98,13 @@ class Settings:
             lifetimes=_read_lifetimes(environment),
             webhook_certificate=_read_flag(environment, "WEBHOOK_CERTIFICATE", default=True),
         )
+
+
+def _read_caller_address(environment: Mapping[str, str]) -> bool:
+    text = environment.get(f"{PREFIX}CALLER_ADDRESS") or "Enforce"
+    if text not in ("Enforce", "Ignore"):
+        raise ValueError(f"{PREFIX}CALLER_ADDRESS must be Enforce or Ignore")
+    return text == "Enforce"
 
 
 def _read_lifetimes(environment: Mapping[str, str]) -> Lifetimes:

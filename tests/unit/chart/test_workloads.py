@@ -11,6 +11,7 @@ from chart_rendering import (
     deployment_of,
     environment_of,
     find,
+    render,
     selected_by,
     volume_of,
 )
@@ -48,6 +49,7 @@ SETTINGS = {
         "DATAKEYS_LISTEN",
         "DATAKEYS_CONTROLLER_SERVICE_ACCOUNT",
         "DATAKEYS_TOKEN_CACHE_SECONDS",
+        "DATAKEYS_CALLER_ADDRESS",
         "DATAKEYS_RATE_QUOTA_FACTOR",
         "DATAKEYS_CA_SECONDS",
         "DATAKEYS_LEAF_SECONDS",
@@ -175,3 +177,14 @@ def test_serving_processes_are_replaced_without_a_gap(manifests: list[Manifest],
 def test_image_is_named_after_the_process(manifests: list[Manifest], process: str) -> None:
     """Without values an image is its repository with the chart's appVersion."""
     assert container_of(manifests, process)["image"] == f"datakeys-{process}:0.1.0"
+
+
+def test_key_service_reads_pods_only_to_tell_where_their_tokens_belong() -> None:
+    """With callerAddress Ignore it has no right on them."""
+    for wish, expected in (("Enforce", ["get"]), ("Ignore", [])):
+        manifests = render({"keyservice.callerAddress": wish})
+        rules = find(manifests, "ClusterRole", "datakeys-keyservice")["rules"]
+        assert [
+            verb for rule in rules if rule.get("resources") == ["pods"] for verb in rule["verbs"]
+        ] == expected
+        assert environment_of(manifests, "keyservice")["DATAKEYS_CALLER_ADDRESS"] == wish

@@ -32,6 +32,7 @@ from datakeys.keyservice.server.wire import parse_bearer
 from keyservice_rig import Clock, DispatchRig, TokenIssuer, pod
 
 CONTROLLER = ControllerIdentity("datakey-system", "datakeys-controller")
+PEER = "192.0.2.1:5000"
 
 
 def now_issuer() -> TokenIssuer:
@@ -320,67 +321,67 @@ class TestCache:
 
     async def test_burst_makes_one_review(self, rig: DispatchRig, token: bytes) -> None:
         """Many requests with one new token ask once."""
-        principals = await asyncio.gather(*(rig.authenticator.authenticate(token) for _ in range(50)))
+        principals = await asyncio.gather(*(rig.authenticator.authenticate(token, PEER) for _ in range(50)))
         assert len(set(principals)) == 1
         assert rig.issuer.reviews == 1
 
     async def test_verdict_lives_for_the_cache_time(self, rig: DispatchRig, token: bytes) -> None:
         """Within the time nobody is asked; after it the token must be asked about again."""
-        assert rig.authenticator.find_cached(token) is None
-        await rig.authenticator.authenticate(token)
+        assert rig.authenticator.find_cached(token, PEER) is None
+        await rig.authenticator.authenticate(token, PEER)
         rig.monotonic.now += 6.9
-        assert rig.authenticator.find_cached(token) is not None
+        assert rig.authenticator.find_cached(token, PEER) is not None
         assert rig.issuer.reviews == 1
         rig.monotonic.now += 3.1
-        assert rig.authenticator.find_cached(token) is None
+        assert rig.authenticator.find_cached(token, PEER) is None
 
     async def test_token_in_use_is_refreshed_ahead(self, rig: DispatchRig, token: bytes) -> None:
         """Late in its life a verdict still counts, and a new one is fetched behind it."""
-        await rig.authenticator.authenticate(token)
+        await rig.authenticator.authenticate(token, PEER)
         rig.monotonic.now += 8
-        assert rig.authenticator.find_cached(token) is not None
+        assert rig.authenticator.find_cached(token, PEER) is not None
         await asyncio.gather(*rig.authenticator._pending.values())
         assert rig.issuer.reviews == 2
         rig.monotonic.now += 5
-        assert rig.authenticator.find_cached(token) is not None
+        assert rig.authenticator.find_cached(token, PEER) is not None
 
     async def test_failed_refresh_ahead_is_silent(self, rig: DispatchRig, token: bytes) -> None:
         """If the cluster is away the verdict counts to its end, and then fails closed."""
-        await rig.authenticator.authenticate(token)
+        await rig.authenticator.authenticate(token, PEER)
         rig.issuer.reachable = False
         rig.monotonic.now += 8
-        assert rig.authenticator.find_cached(token) is not None
+        assert rig.authenticator.find_cached(token, PEER) is not None
         await asyncio.gather(*rig.authenticator._pending.values(), return_exceptions=True)
         rig.monotonic.now += 3
-        assert rig.authenticator.find_cached(token) is None
+        assert rig.authenticator.find_cached(token, PEER) is None
         with pytest.raises(DependencyTimeoutError):
-            await rig.authenticator.authenticate(token)
+            await rig.authenticator.authenticate(token, PEER)
 
     async def test_deleted_pod_is_refused_after_the_cache_time(self, rig: DispatchRig, token: bytes) -> None:
         """A token of a deleted pod works for no longer than the cache time."""
-        await rig.authenticator.authenticate(token)
+        await rig.authenticator.authenticate(token, PEER)
         rig.issuer.dead.add(token.decode())
         rig.monotonic.now += 10
-        assert rig.authenticator.find_cached(token) is None
+        assert rig.authenticator.find_cached(token, PEER) is None
         with pytest.raises(UnrecognizedClientError):
-            await rig.authenticator.authenticate(token)
+            await rig.authenticator.authenticate(token, PEER)
 
     async def test_refusal_is_remembered_shortly(self, rig: DispatchRig, token: bytes) -> None:
         """A dead token asks once in two seconds."""
         rig.issuer.dead.add(token.decode())
         with pytest.raises(UnrecognizedClientError):
-            await rig.authenticator.authenticate(token)
+            await rig.authenticator.authenticate(token, PEER)
         with pytest.raises(UnrecognizedClientError):
-            rig.authenticator.find_cached(token)
+            rig.authenticator.find_cached(token, PEER)
         assert rig.issuer.reviews == 1
         rig.monotonic.now += 2
-        assert rig.authenticator.find_cached(token) is None
+        assert rig.authenticator.find_cached(token, PEER) is None
 
     async def test_garbage_is_neither_asked_about_nor_remembered(self, rig: DispatchRig) -> None:
         """Tokens that fail locally cost no review and no place in the cache."""
         for token in (b"x", b"a.b.c", "\u00e4".encode(), now_issuer().token("team-a", "app").encode()):
             with pytest.raises(UnrecognizedClientError):
-                await rig.authenticator.authenticate(token)
+                await rig.authenticator.authenticate(token, PEER)
         assert rig.issuer.reviews == 0
         assert not rig.authenticator._verdicts
 
@@ -389,17 +390,17 @@ class TestCache:
         monkeypatch.setattr(authenticator_module, "MAX_CACHED_TOKENS", 2)
         tokens = [rig.issuer.token("team-a", f"app-{number}").encode() for number in range(3)]
         for token in tokens:
-            await rig.authenticator.authenticate(token)
-        found = [rig.authenticator.find_cached(token) is not None for token in tokens]
+            await rig.authenticator.authenticate(token, PEER)
+        found = [rig.authenticator.find_cached(token, PEER) is not None for token in tokens]
         assert found == [False, True, True]
 
     async def test_no_verdict_outlives_its_token(self, rig: DispatchRig) -> None:
         """A token that expires in three seconds counts for three seconds."""
         claims = rig.issuer.claims("team-a", "app")
         token = rig.issuer.sign({**claims, "exp": int(rig.rig.clock.now) + 3}).encode()
-        await rig.authenticator.authenticate(token)
+        await rig.authenticator.authenticate(token, PEER)
         rig.monotonic.now += 3.1
-        assert rig.authenticator.find_cached(token) is None
+        assert rig.authenticator.find_cached(token, PEER) is None
 
     async def test_cancelled_caller_does_not_cancel_the_others(self, rig: DispatchRig, token: bytes) -> None:
         """One caller that hangs up leaves the shared question running."""
@@ -410,8 +411,8 @@ class TestCache:
             go_on.wait(5)
 
         rig.issuer.before_review = wait
-        first = asyncio.ensure_future(rig.authenticator.authenticate(token))
-        second = asyncio.ensure_future(rig.authenticator.authenticate(token))
+        first = asyncio.ensure_future(rig.authenticator.authenticate(token, PEER))
+        second = asyncio.ensure_future(rig.authenticator.authenticate(token, PEER))
         await asyncio.get_running_loop().run_in_executor(None, asked.wait)
         first.cancel()
         await asyncio.sleep(0)

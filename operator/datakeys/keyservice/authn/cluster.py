@@ -1,10 +1,12 @@
 """What authentication asks the cluster: its signing keys, its issuer, and whether a token is alive.
 
-Zone: callers' tokens on their way to a TokenReview. Needs: create on tokenreviews, get on the two paths.
-Source: Kubernetes "Managing Service Accounts", section "ServiceAccount token issuer discovery".
+Zone: callers' tokens on their way to a TokenReview. Needs: create on tokenreviews, get on the two paths
+and on pods. Source: Kubernetes "Managing Service Accounts", section "ServiceAccount token issuer discovery".
 """
 
+from http import HTTPStatus
 from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 from datakeys.contract.errors import DependencyTimeoutError
 from datakeys.keyservice.authn.claims import TokenReview
@@ -37,6 +39,13 @@ class Cluster(Protocol):
 
         Raises:
             DependencyTimeoutError: The API server can't be reached.
+        """
+
+    def fetch_pod(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return a pod, or None if there is none of that name.
+
+        Raises:
+            DependencyTimeoutError: The API server can't be reached or refuses.
         """
 
 
@@ -88,3 +97,12 @@ class KubernetesCluster:
             audiences=tuple(status.get("audiences") or ()),
             extra=user.get("extra") or {},
         )
+
+    def fetch_pod(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return a pod, or None if there is none of that name.
+
+        Raises:
+            DependencyTimeoutError: The API server can't be reached or refuses.
+        """
+        answer = self._api.call("GET", f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}")
+        return answer.body if answer.status == HTTPStatus.OK else None

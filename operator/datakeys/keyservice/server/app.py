@@ -186,6 +186,7 @@ class App:
             executor=self._review_executor,
             monotonic=time.monotonic,
             wall_clock=time.time,
+            check_addresses=settings.check_addresses,
         )
 
     async def _retry(self, what: str, load: Callable[[], T]) -> T:

@@ -31,10 +31,10 @@ class Callers(Protocol):
 class TokenAuthenticator(Protocol):
     """Tokens to principals; see ``authn.authenticator``."""
 
-    def find_cached(self, token: bytes) -> Principal | None:
+    def find_cached(self, token: bytes, peer: str) -> Principal | None:
         """Return the principal of a token that was confirmed a moment ago, or None."""
 
-    async def authenticate(self, token: bytes) -> Principal:
+    async def authenticate(self, token: bytes, peer: str) -> Principal:
         """Return the principal of a token."""
 
 
@@ -51,14 +51,16 @@ class BearerCallers:
             MissingAuthenticationTokenError: No Authorization header.
             UnrecognizedClientError: No bearer token, or one that was refused a moment ago.
         """
-        return self._authenticator.find_cached(parse_bearer(read_authorization(request.headers)))
+        token = parse_bearer(read_authorization(request.headers))
+        return self._authenticator.find_cached(token, request.peer)
 
     async def authenticate(self, request: HttpRequest) -> Principal:
         """Return who sent a request.
 
         Raises:
             MissingAuthenticationTokenError: No Authorization header.
-            UnrecognizedClientError: The token isn't valid or isn't alive.
+            UnrecognizedClientError: The token isn't valid, isn't alive, or comes from another pod.
             DependencyTimeoutError: The cluster can't be asked.
         """
-        return await self._authenticator.authenticate(parse_bearer(read_authorization(request.headers)))
+        token = parse_bearer(read_authorization(request.headers))
+        return await self._authenticator.authenticate(token, request.peer)
