@@ -35,8 +35,11 @@ from datakeys.controller.kube.namespace_access import NamespaceAccess
 from datakeys.controller.kube.secret_memory import SecretMemory
 from datakeys.controller.re_encryption_turns import Turns
 from datakeys.controller.request_memory import RequestMemory
+from datakeys.controller.request_watch import RequestWatch
 from datakeys.controller.wakeups import Wakeups
 from datakeys.controller.work_queue import WorkQueue
+from datakeys.controller.workload_memory import WorkloadMemory
+from datakeys.controller.workloads import Workloads
 
 NAMESPACE = "shop"
 SYSTEM = "datakey-system"
@@ -394,11 +397,24 @@ class SimulatedController:
             self.requests,
             self.keys,
             self.turns,
-            self.wakeups.on_request,
+            self._see_all,
             self.queue.add,
         )
         self.slices = WorkQueue(self.campaigns.look, workers=1)
         self.re_encryptions = ReEncryptionWakeups(self.campaigns, self.slices.add)
+        self.workloads = Workloads(
+            WorkloadMemory(), WorkQueue(self.reconciler.reconcile, workers=1), recorder
+        )
+        self.request_watch = RequestWatch(
+            self.requests, self.keys, self.wakeups, self.re_encryptions, self.workloads
+        )
+
+    async def _see_all(self) -> None:
+        """List all requests once, as the watch does at its start."""
+        if self.request_watch.synced.is_set():
+            return
+        untyped: Any = self.api
+        await self.request_watch.build(untyped)._list()
 
     def see(self, name: str = "orders") -> None:
         """Feed the present state of a request, as a watch would."""

@@ -35,6 +35,11 @@ _original = socket.getaddrinfo
 def getaddrinfo(host, *arguments, **options):
     return _original("127.0.0.1" if host == {name!r} else host, *arguments, **options)
 socket.getaddrinfo = getaddrinfo
+import uvloop  # which asks the C library itself
+_of_loop = uvloop.Loop.getaddrinfo
+def getaddrinfo_of_loop(loop, host, *arguments, **options):
+    return _of_loop(loop, "127.0.0.1" if host == {name!r} else host, *arguments, **options)
+uvloop.Loop.getaddrinfo = getaddrinfo_of_loop
 """
 
 
@@ -237,7 +242,7 @@ class Rig:
                 env={
                     "PATH": os.environ["PATH"],
                     "PYTHONPATH": f"{sites}:{ROOT / 'operator'}",
-                    "KUBECONFIG": str(self._kubeconfig(f"datakeys-{name}")),
+                    "KUBECONFIG": str(self.write_kubeconfig(f"datakeys-{name}")),
                     "DATAKEYS_CLUSTER_NAME": CLUSTER_NAME,
                     "DATAKEYS_SYSTEM_NAMESPACE": self.installation.namespace,
                     "DATAKEYS_HEALTH_LISTEN": f"127.0.0.1:{health_port}",
@@ -248,7 +253,8 @@ class Rig:
         self.processes.append(process)
         return process
 
-    def _kubeconfig(self, account: str) -> Path:
+    def write_kubeconfig(self, account: str) -> Path:
+        """Return a kubeconfig of a ServiceAccount of the system namespace."""
         config = yaml.safe_load(self.installation.kubeconfig.read_text())
         config["users"] = [{"name": account, "user": {"token": self.token(account)}}]
         for context in config["contexts"]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 from datakeys.controller.decisions.keys import KeyFacts
 from datakeys.controller.decisions.request_view import ObjectKey
@@ -37,6 +38,14 @@ class KeyMemory(Mapping[ObjectKey, KeyFacts]):
     def forget(self, key: ObjectKey) -> None:
         """Forget a KmsKey that exists no more."""
         self._facts.pop(key, None)
+
+    async def wait_until_seen(self, keys: AbstractSet[ObjectKey], timeout_seconds: float) -> None:
+        """Return once all these KmsKeys have been observed, or after the time."""
+        try:
+            async with asyncio.timeout(timeout_seconds), self._changed:
+                await self._changed.wait_for(lambda: keys <= self._facts.keys())
+        except TimeoutError:
+            return
 
     async def wait_until_known(self, key: ObjectKey, timeout_seconds: float) -> None:
         """Return once the key service has made the key of a KmsKey, or after the time."""

@@ -4,13 +4,13 @@ Zone: ciphertext only. Source: AWS KMS JSON 1.1 protocol; the headers are in ``d
 """
 
 import base64
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
 
 import aiohttp
+import orjson
 
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
 from datakeys.contract.errors import KeyUnavailableError, KmsError, error_from_code
@@ -54,7 +54,7 @@ class KeyServiceClient:
     async def __aenter__(self) -> Self:
         """Open the pool."""
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-        self._session = aiohttp.ClientSession(connector=connector)
+        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -202,7 +202,7 @@ class KeyServiceClient:
     async def _send(
         self, operation: str, account: str | None, parameters: Mapping[str, Any], object_name: str | None
     ) -> dict[str, Any]:
-        body = json.dumps(parameters).encode()
+        body = orjson.dumps(parameters)
         attempts = 1 if operation in _NOT_REPEATED else _ATTEMPTS
         for attempt in range(1, attempts + 1):
             try:
@@ -261,7 +261,7 @@ def _parse_encrypted(
 
 def _parse_answer(status: int, raw: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(raw) if raw else {}
+        answer = orjson.loads(raw) if raw else {}
     except ValueError:
         answer = None
     if not isinstance(answer, dict):

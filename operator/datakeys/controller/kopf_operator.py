@@ -1,11 +1,11 @@
 """The kopf operator: which handler is called for which kind. Zone: ciphertext only.
 
-DataKeyRequests have a low-level event handler only: no finalizer and no annotation is ever written to them.
+DataKeyRequests aren't kopf's (``request_watch``): no finalizer and no annotation is ever written to them.
 KmsKeys are indexed, which makes kopf list them all before it calls any handler.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -13,7 +13,7 @@ import kopf
 
 from datakeys.contract.identity import FINALIZER, GROUP, MANAGED_BY, VERSION
 from datakeys.controller.decisions.keys import parse_key_facts
-from datakeys.controller.decisions.request_view import ObjectKey, parse_request
+from datakeys.controller.decisions.request_view import ObjectKey
 from datakeys.controller.handlers.handle_kms_alias import KmsAliasHandler
 from datakeys.controller.handlers.handle_kms_grant import KmsGrantHandler
 from datakeys.controller.handlers.handle_kms_key import KmsKeyHandler
@@ -21,32 +21,15 @@ from datakeys.controller.handlers.re_encrypt_requests import ReEncryptionWakeups
 from datakeys.controller.key_memory import KeyMemory
 from datakeys.controller.kube.connection import ClusterConnection
 from datakeys.controller.wakeups import Wakeups
-from datakeys.controller.workloads import Workloads
 
-REQUESTS: Final = "datakeyrequests"
 KEYS: Final = "kmskeys"
 ALIASES: Final = "kmsaliases"
 GRANTS: Final = "kmsgrants"
-PLURALS: Final = frozenset({REQUESTS, KEYS, ALIASES, GRANTS})
+PLURALS: Final = frozenset({KEYS, ALIASES, GRANTS})
 
 #: Where kopf keeps its progress: annotations, as the CRDs' schemas have no place for it.
 _ANNOTATION_PREFIX: Final = GROUP
-_REQUEST_KIND: Final = "DataKeyRequest"
 _DELETED: Final = "DELETED"
-
-
-class DiffBaseStorage(kopf.AnnotationsDiffBaseStorage):
-    """Kopf's memory of what it has handled; DataKeyRequests need none, and thousands of them cost time."""
-
-    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
-        """Return what is compared between two events of an object."""
-        if body.get("kind") == _REQUEST_KIND:
-            return kopf.BodyEssence()
-        return super().build(body=body, extra_fields=extra_fields)
-
-    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
-        """Return what was remembered."""
-        return None if body.get("kind") == _REQUEST_KIND else super().fetch(body=body)
 
 
 @dataclass(frozen=True)
@@ -59,7 +42,6 @@ class Handlers:
     kms_key: KmsKeyHandler
     kms_alias: KmsAliasHandler
     kms_grant: KmsGrantHandler
-    workloads: Workloads
     end_watches: Callable[[], None]
 
 
@@ -86,7 +68,7 @@ def build_settings() -> kopf.OperatorSettings:
     settings.posting.loggers = False
     settings.persistence.finalizer = FINALIZER
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=_ANNOTATION_PREFIX)
-    settings.persistence.diffbase_storage = DiffBaseStorage(
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(
         prefix=_ANNOTATION_PREFIX, key="last-handled-configuration"
     )
     settings.posting.reporting_component = MANAGED_BY
@@ -97,7 +79,6 @@ def build_registry(connection: ClusterConnection, handlers: Handlers) -> kopf.Op
     """Return a registry of its own, so that importing a module registers nothing."""
     registry = kopf.OperatorRegistry()
     _register_process(registry, connection, handlers)
-    _register_requests(registry, handlers)
     _register_keys(registry, handlers)
     _register_aliases(registry, handlers)
     _register_grants(registry, handlers)
@@ -114,22 +95,6 @@ def _register_process(
     @kopf.on.cleanup(id="end-watches", registry=registry)
     def end_watches(**_: Any) -> None:  # noqa: ANN401
         handlers.end_watches()
-
-
-def _register_requests(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
-    @kopf.on.event(GROUP, VERSION, REQUESTS, id="observe-request", registry=registry)
-    async def observe_request(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
-        body: dict[str, Any] = dict(event["object"])
-        if event["type"] == _DELETED:
-            metadata = body["metadata"]
-            key = ObjectKey(metadata["namespace"], metadata["name"])
-            handlers.wakeups.on_request_gone(key, metadata["uid"])
-            handlers.workloads.on_request_gone(key)
-        else:
-            view = parse_request(body)
-            handlers.wakeups.on_request(view)
-            handlers.re_encryptions.on_request(view)
-            handlers.workloads.on_request(body)
 
 
 def _register_keys(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:

@@ -8,6 +8,8 @@ import sys
 from contextlib import AsyncExitStack
 from typing import Final
 
+import uvloop
+
 from datakeys.contract.identity import GROUP, TRUST_BUNDLE_CONFIG_MAP, VERSION
 from datakeys.controller import metrics
 from datakeys.controller.decisions.backoff import backoff_seconds
@@ -29,7 +31,7 @@ from datakeys.controller.key_memory import KeyMemory
 from datakeys.controller.key_watch import KeyWatch
 from datakeys.controller.keyservice_client import KeyServiceClient
 from datakeys.controller.kopf_operator import PLURALS, Handlers, run_operator
-from datakeys.controller.kube.api import CONFIG_MAPS, KubeApi
+from datakeys.controller.kube.api import CONFIG_MAPS, REQUESTS, KubeApi
 from datakeys.controller.kube.connection import ClusterConnection, load_connection
 from datakeys.controller.kube.errors import KubeError
 from datakeys.controller.kube.events import EventRecorder
@@ -40,6 +42,7 @@ from datakeys.controller.kube.secret_memory import SecretMemory
 from datakeys.controller.leadership import lead
 from datakeys.controller.re_encryption_turns import Turns
 from datakeys.controller.request_memory import RequestMemory
+from datakeys.controller.request_watch import RequestWatch
 from datakeys.controller.settings import Settings
 from datakeys.controller.wakeups import Wakeups
 from datakeys.controller.work_queue import WorkQueue
@@ -63,7 +66,7 @@ def main() -> None:
     except ValueError as error:
         sys.exit(str(error))
     configure_logging(settings.log_level)
-    asyncio.run(_run(settings))
+    uvloop.run(_run(settings))
 
 
 async def _run(settings: Settings) -> None:
@@ -102,7 +105,7 @@ async def _wait_for_kinds(api: KubeApi, stop: asyncio.Event) -> bool:
     while not stop.is_set():
         attempt += 1
         try:
-            missing = PLURALS - await api.served_plurals(GROUP, VERSION)
+            missing = {REQUESTS.plural, *PLURALS} - await api.served_plurals(GROUP, VERSION)
             if not missing:
                 return True
             _LOG.warning("kinds not served yet", extra={"kinds": sorted(missing)})
@@ -132,7 +135,7 @@ async def _act(
         system_namespace=settings.system_namespace,
     )
     secrets = SecretMemory(api)
-    statuses, turns = StatusWriter(api, requests, recorder), Turns()
+    statuses, turns, all_seen = StatusWriter(api, requests, recorder), Turns(), asyncio.Event()
     reconciler = RequestReconciler(
         requests=requests,
         keys=keys,
@@ -149,11 +152,12 @@ async def _act(
     secrets.subscribe(wakeups.on_secret)
     observer = KmsKeyObserver(api, keyservice, recorder, keys, access.ensure)
     looks = WorkQueue(observer.look, workers=_KEY_WORKERS, length=metrics.KEY_QUEUE_LENGTH)
-    campaigns = ReEncrypter(api, recorder, requests, keys, turns, wakeups.on_request, queue.add)
+    campaigns = ReEncrypter(api, recorder, requests, keys, turns, all_seen.wait, queue.add)
     slices = WorkQueue(campaigns.look, workers=_CAMPAIGN_WORKERS, length=metrics.CAMPAIGN_QUEUE_LENGTH)
     re_encryptions = ReEncryptionWakeups(campaigns, slices.add)
     key_watch = KeyWatch(keyservice, observer, looks, wakeups, re_encryptions, keys, settings.cluster_name)
     workloads = _build_workloads(api, recorder)
+    request_watch = RequestWatch(requests, keys, wakeups, re_encryptions, workloads, all_seen)
     handlers = Handlers(
         keys=keys,
         wakeups=wakeups,
@@ -161,7 +165,6 @@ async def _act(
         kms_key=KmsKeyHandler(keyservice, recorder, key_watch.look_soon, api),
         kms_alias=KmsAliasHandler(keyservice, recorder, keys, settings.cluster_name),
         kms_grant=KmsGrantHandler(keyservice, recorder, keys, settings.cluster_name),
-        workloads=workloads,
         end_watches=secrets.close,
     )
     trust_bundle = ListWatch(
@@ -180,6 +183,7 @@ async def _act(
         asyncio.create_task(work, name=name)
         for name, work in (
             ("workers", queue.run()),
+            ("requests", request_watch.run(api)),
             ("key workers", looks.run()),
             ("re-encryption", slices.run()),
             ("key watch", key_watch.run()),

@@ -46,6 +46,10 @@ class RequestMemory:
         entry = self._entries.get(key)
         return entry.view if entry else None
 
+    def uids(self) -> list[tuple[ObjectKey, str]]:
+        """Return names and UIDs of all requests."""
+        return [(key, entry.view.uid) for key, entry in self._entries.items()]
+
     def observe(self, view: RequestView) -> tuple[bool, RequestView | None]:
         """Take a state of a request; return whether it is news, and the state before."""
         entry = self._entries.get(view.key)

@@ -6,7 +6,6 @@ from typing import Any
 import kopf
 import pytest
 
-from annotated_workloads import build_workload
 from controller_fakes import (
     KEY_ARN,
     NAMESPACE,
@@ -18,21 +17,17 @@ from controller_fakes import (
     build_request_body,
 )
 from datakeys.controller.decisions.request_view import ObjectKey
-from datakeys.controller.decisions.workload_view import parse_workload
 from datakeys.controller.kopf_operator import (
     ALIASES,
     GRANTS,
     KEYS,
-    REQUESTS,
     Handlers,
     _former_spec,
     build_registry,
     build_settings,
 )
+from datakeys.controller.kube.api import REQUESTS
 from datakeys.controller.kube.connection import ClusterConnection
-from datakeys.controller.work_queue import WorkQueue
-from datakeys.controller.workload_memory import WorkloadMemory
-from datakeys.controller.workloads import Workloads
 
 ORDERS = ObjectKey(NAMESPACE, "orders")
 
@@ -52,13 +47,6 @@ class Recording:
         return method
 
 
-def stored_workload() -> dict[str, Any]:
-    """Return an annotated Deployment as the API server gives it."""
-    body = build_workload("Deployment")
-    body["metadata"] |= {"namespace": NAMESPACE, "uid": "w1"}
-    return body
-
-
 @pytest.fixture
 def controller() -> SimulatedController:
     """Return a controller without a cluster."""
@@ -72,16 +60,7 @@ def recording() -> Recording:
 
 
 @pytest.fixture
-def workloads(controller: SimulatedController) -> Workloads:
-    """Return the part of the controller that cares for workloads."""
-    recorder: Any = controller.recorder
-    return Workloads(WorkloadMemory(), WorkQueue(controller.reconciler.reconcile, workers=1), recorder)
-
-
-@pytest.fixture
-def registry(
-    controller: SimulatedController, recording: Recording, workloads: Workloads
-) -> kopf.OperatorRegistry:
+def registry(controller: SimulatedController, recording: Recording) -> kopf.OperatorRegistry:
     """Return the registry of an operator."""
     stand_in: Any = recording
     handlers = Handlers(
@@ -91,7 +70,6 @@ def registry(
         kms_key=stand_in,
         kms_alias=stand_in,
         kms_grant=stand_in,
-        workloads=workloads,
         end_watches=controller.secrets.close,
     )
     connection = ClusterConnection(kopf.ConnectionInfo(server="https://api", token="t"))
@@ -118,8 +96,8 @@ def test_log_lines_never_become_events() -> None:
     assert settings.persistence.finalizer == "datakeys.dev/schedule-key-deletion"
 
 
-def test_requests_have_no_handler_that_writes(registry: kopf.OperatorRegistry) -> None:
-    """Kopf adds finalizers and annotations only to kinds with changing or spawning handlers."""
+def test_requests_are_not_kopfs(registry: kopf.OperatorRegistry) -> None:
+    """Kopf adds finalizers and annotations to kinds with changing handlers, and watches those with any."""
     untyped: Any = registry
     writing = [*untyped._changing.get_all_handlers(), *untyped._spawning.get_all_handlers()]
     assert {str(handler.selector.any_name or handler.selector.plural) for handler in writing} == {
@@ -127,51 +105,8 @@ def test_requests_have_no_handler_that_writes(registry: kopf.OperatorRegistry) -
         ALIASES,
         GRANTS,
     }
-    assert REQUESTS not in str(writing)
-
-
-def test_requests_cost_kopf_no_comparison() -> None:
-    """What kopf would compare of a DataKeyRequest is empty; of other kinds it is the essence."""
-    storage = build_settings().persistence.diffbase_storage
-    request: Any = kopf.Body({**build_request_body(), "kind": "DataKeyRequest"})  # type: ignore[arg-type]
-    key: Any = kopf.Body({**build_key_body(), "kind": "KmsKey"})  # type: ignore[arg-type]
-    assert dict(storage.build(body=request)) == {}
-    assert storage.fetch(body=request) is None
-    assert storage.build(body=key)["spec"] == {"enabled": True}
-    assert storage.fetch(body=key) is None
-
-
-async def test_events_of_requests_reach_the_queue(
-    registry: kopf.OperatorRegistry, controller: SimulatedController
-) -> None:
-    """A request that is listed is looked at; one that is deleted is forgotten."""
-    observe = find(registry, "_watching", "observe-request")
-    body = build_request_body()
-    body["metadata"] |= {"uid": "u1", "resourceVersion": "7"}
-    await send(observe, None, body)
-    assert controller.queue.waiting_keys() == (ORDERS,)
-    await send(observe, "DELETED", body)
-    assert controller.requests.get(ORDERS) is None
-
-
-async def test_events_of_requests_reach_the_workload_that_asks(
-    registry: kopf.OperatorRegistry, workloads: Workloads
-) -> None:
-    """A request that appears or goes makes its workload be looked at again; others don't."""
-    observe = find(registry, "_watching", "observe-request")
-    key = ObjectKey(NAMESPACE, "Deployment/orders")
-    view = parse_workload("Deployment", stored_workload())
-    assert view is not None
-    workloads.memory.observe(key, view)
-    workloads.memory.ask_for(key, ["orders.deployment"])
-    for name, expected in (("other", ()), ("orders.deployment", (key,))):
-        for change in ("ADDED", "DELETED"):
-            body = build_request_body(name)
-            body["metadata"] |= {"uid": "u1", "resourceVersion": "7"}
-            await send(observe, change, body)
-            assert workloads.queue.waiting_keys() == expected
-            workloads.queue._waiting.clear()
-            workloads.queue._queued.clear()
+    watching = [*untyped._watching.get_all_handlers(), *untyped._indexing.get_all_handlers()]
+    assert REQUESTS.plural not in str([*writing, *watching])
 
 
 async def test_keys_are_remembered_and_forgotten(
@@ -192,7 +127,7 @@ async def test_aliases_and_grants_wake_requests(
     """An alias or a grant that comes into being wakes open requests; deletions are forgotten."""
     body = build_request_body(keyId="alias/orders")
     body["metadata"] |= {"uid": "u1", "resourceVersion": "7"}
-    await send(find(registry, "_watching", "observe-request"), None, body)
+    controller.request_watch.on_change("ADDED", body)
     controller.requests.set_busy(ORDERS)
     metadata = {"namespace": NAMESPACE, "name": "orders", "uid": "x"}
     for id_, status in (("observe-alias", {"targetKeyArn": KEY_ARN}), ("observe-grant", {"grantId": "g"})):

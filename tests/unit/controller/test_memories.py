@@ -21,10 +21,11 @@ from datakeys.contract.identity import LABEL_REQUEST
 from datakeys.controller import metrics
 from datakeys.controller.decisions.keys import parse_key_facts
 from datakeys.controller.decisions.request_view import ObjectKey, RequestView, parse_request
-from datakeys.controller.decisions.secret import parse_secret
+from datakeys.controller.decisions.secret import SecretView, parse_secret
 from datakeys.controller.key_memory import KeyMemory
+from datakeys.controller.kube import secret_memory
 from datakeys.controller.kube.api import SECRETS
-from datakeys.controller.kube.secret_memory import LabelledSecrets
+from datakeys.controller.kube.secret_memory import LabelledSecrets, remember_secret
 from datakeys.controller.request_memory import RequestMemory, State
 
 ORDERS = ObjectKey(NAMESPACE, "orders")
@@ -46,6 +47,11 @@ def secret_body(name: str = "orders", version: str = "3", **data: str) -> dict[s
     """Return a Secret with the request label."""
     metadata = {"name": name, "resourceVersion": version, "labels": {LABEL_REQUEST: name}}
     return {"metadata": metadata, "data": data}
+
+
+def remembered(*bodies: dict[str, Any]) -> list[SecretView]:
+    """Return Secrets as the watch keeps them."""
+    return [remember_secret(body) for body in bodies]
 
 
 def test_older_state_is_no_news() -> None:
@@ -216,14 +222,26 @@ def test_new_list_tells_what_has_changed_meanwhile() -> None:
     """After an interruption the differences are told: gone, new, changed; equal ones aren't."""
     told: list[ObjectKey] = []
     secrets = LabelledSecrets(NAMESPACE, told.append)
-    secrets.on_list([secret_body("same"), secret_body("gone"), secret_body("changed", a="1")])
+    secrets.on_list(remembered(secret_body("same"), secret_body("gone"), secret_body("changed", a="1")))
     assert told == []
-    secrets.on_list([secret_body("same", "9"), secret_body("new"), secret_body("changed", a="2")])
+    secrets.on_list(remembered(secret_body("same", "9"), secret_body("new"), secret_body("changed", a="2")))
     assert {key.name for key in told} == {"gone", "new", "changed"}
     told.clear()
     secrets.on_change("DELETED", secret_body("new", "10"))
     secrets.on_change("MODIFIED", secret_body("same", "11"))
     assert [key.name for key in told] == ["new"]
+
+
+def test_an_own_secret_that_comes_back_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event of a Secret whose creation was answered costs no parsing, and tells nothing."""
+    told: list[ObjectKey] = []
+    secrets = LabelledSecrets(NAMESPACE, told.append)
+    secrets.on_list([])
+    secrets.observe(remember_secret(secret_body(version="4")))
+    monkeypatch.setattr(secret_memory, "remember_secret", lambda _: pytest.fail("parsed"))
+    secrets.on_change("ADDED", secret_body(version="4"))
+    assert told == []
+    assert secrets.find("orders") is not None
 
 
 @pytest.fixture

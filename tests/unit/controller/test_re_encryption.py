@@ -507,7 +507,10 @@ async def test_all_pages_of_requests_are_seen(world: World, monkeypatch: pytest.
         asked.append(selectors)
         place = int(selectors.get("continue", "0"))
         rest = {"continue": str(place + 2)} if place + 2 < len(items) else {}
-        return {"metadata": rest, "items": copy.deepcopy(items[place : place + 2])}
+        return {
+            "metadata": {**rest, "resourceVersion": "1"},
+            "items": copy.deepcopy(items[place : place + 2]),
+        }
 
     monkeypatch.setattr(world.controller.campaigns.api, "list", list_pages)
     body = copy.deepcopy(world.cluster.find(KEYS, "main") or {})

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -109,7 +110,8 @@ def _parse_encrypted(
         raise ValueError("a ciphertext isn't base64") from None
     if not blob or not key_arn or not material_id:
         raise ValueError("a member is missing")
-    return EncryptedDataKey(blob, key_arn, material_id, context)
+    # Thousands of requests share the names of few keys.
+    return EncryptedDataKey(blob, sys.intern(key_arn), sys.intern(material_id), context)
 
 
 def _build(version: DataKeyVersion) -> dict[str, Any]:

@@ -66,8 +66,8 @@ def build_secret(request: RequestView, version: DataKeyVersion) -> dict[str, Any
     }
 
 
-def parse_secret(body: Mapping[str, Any]) -> SecretView:
-    """Return the view of any Secret; its content is untrusted."""
+def parse_secret(body: Mapping[str, Any], *, with_content: bool = True) -> SecretView:
+    """Return the view of any Secret; its content is untrusted, and parsed only if it is wanted."""
     metadata, data = body["metadata"], body.get("data") or {}
     return SecretView(
         name=metadata["name"],
@@ -75,7 +75,7 @@ def parse_secret(body: Mapping[str, Any]) -> SecretView:
         resource_version=metadata["resourceVersion"],
         owner_uid=find_owner_uid(metadata),
         digest=digest_of(data),
-        encrypted=_parse_content(body, data),
+        encrypted=_parse_content(body, data) if with_content else None,
     )
 
 

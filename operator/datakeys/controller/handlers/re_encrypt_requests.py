@@ -7,7 +7,7 @@ turns up that isn't done, and when the back-off of one that has failed is over.
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,8 +24,8 @@ from datakeys.controller.decisions.re_encryption import (
     decide_phase,
     select_outdated,
 )
-from datakeys.controller.decisions.request_view import ObjectKey, RequestView, parse_request
-from datakeys.controller.kube.api import KEYS, REQUESTS, KubeApi
+from datakeys.controller.decisions.request_view import ObjectKey, RequestView
+from datakeys.controller.kube.api import KEYS, KubeApi
 from datakeys.controller.kube.errors import KubeError, MissingError
 from datakeys.controller.kube.events import EventReason, EventRecorder, Subject
 from datakeys.controller.re_encryption_turns import Turns
@@ -35,7 +35,6 @@ from datakeys.controller.request_memory import RequestMemory
 SLICE_SECONDS: Final = 2.0
 #: Turns of one campaign at the same time: new requests must not have to wait behind it.
 MAX_IN_FLIGHT: Final = 8
-_PAGE: Final = "500"
 _KUBE_RETRY_SECONDS: Final = 5.0
 
 
@@ -60,7 +59,7 @@ class ReEncrypter:
     """Looks at the campaign of a KmsKey when told to.
 
     Attributes:
-        see: Takes a state of a request.
+        all_seen: Returns once all requests were seen, so that the first count isn't of those that came first.
         work_on: Lets a worker look at a request.
     """
 
@@ -69,10 +68,9 @@ class ReEncrypter:
     requests: RequestMemory
     keys: Mapping[ObjectKey, KeyFacts]
     turns: Turns
-    see: Callable[[RequestView], None]
+    all_seen: Callable[[], Awaitable[object]]
     work_on: Callable[[ObjectKey], None]
     _campaigns: dict[ObjectKey, _Campaign] = field(default_factory=dict)
-    _all_listed: bool = False
 
     async def look(self, key: ObjectKey) -> float | None:
         """Do one slice of a campaign; return when to look again, in seconds; None: when something changes."""
@@ -83,7 +81,7 @@ class ReEncrypter:
             return None
         campaign = self._campaigns.setdefault(key, _Campaign(facts.told))
         try:
-            await self._list_all()
+            await self.all_seen()
             if facts.wish.enabled and not facts.wish.paused and facts.is_enabled:
                 await self._work(campaign, facts)
             return await self._tell(campaign, facts)
@@ -100,21 +98,6 @@ class ReEncrypter:
     def forget(self, key: ObjectKey) -> None:
         """Forget a KmsKey that exists no more."""
         self._campaigns.pop(key, None)
-
-    async def _list_all(self) -> None:
-        """See all requests of the cluster once, so that the first count isn't of those that came first."""
-        if self._all_listed:
-            return
-        position: dict[str, Any] = {}
-        while True:
-            page = await self.api.list(REQUESTS, None, limit=_PAGE, **position)
-            for item in page["items"]:
-                self.see(parse_request(item))
-            rest = page["metadata"].get("continue")
-            if not rest:
-                break
-            position = {"continue": rest}
-        self._all_listed = True
 
     async def _work(self, campaign: _Campaign, facts: KeyFacts) -> None:
         loop, running = asyncio.get_running_loop(), set[asyncio.Task[None]]()

@@ -3,13 +3,13 @@
 Zone: bodies pass through and are never logged. Source: Kubernetes API concepts.
 """
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Self
 
 import aiohttp
+import orjson
 
 from datakeys.contract.identity import GROUP, VERSION
 from datakeys.controller import metrics
@@ -70,7 +70,12 @@ class KubeApi:
     async def __aenter__(self) -> Self:
         """Open the session."""
         connector = aiohttp.TCPConnector(limit=0, ssl=self._connection.tls, keepalive_timeout=60)
-        self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**18)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
+            read_bufsize=2**18,
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -179,7 +184,7 @@ class KubeApi:
                 if response.status != HTTPStatus.OK:
                     raise build_kube_error(response.status, _parse(await response.read()))
                 async for line in _lines(response):
-                    event = json.loads(line)
+                    event = orjson.loads(line)
                     if event["type"] == "ERROR":
                         raise build_kube_error(event["object"].get("code", 500), event["object"])
                     yield event["type"], event["object"]
@@ -202,9 +207,8 @@ class KubeApi:
                 method,
                 self._connection.server + path,
                 params=params,
-                data=None if body is None else json.dumps(body).encode(),
+                data=None if body is None else orjson.dumps(body),
                 headers=headers,
-                timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
             ) as response:
                 answer = _parse(await response.read())
                 if response.status >= HTTPStatus.BAD_REQUEST:
@@ -221,7 +225,7 @@ class KubeApi:
 
 def _parse(raw: bytes) -> Json:
     try:
-        parsed = json.loads(raw)
+        parsed = orjson.loads(raw)
     except ValueError:
         return {}
     return parsed if isinstance(parsed, dict) else {}

@@ -3,21 +3,17 @@
 Zone: tokens pass through, nothing logs them.
 """
 
-import asyncio.sslproto
 import dataclasses
 import os
 import resource
 import ssl
 from pathlib import Path
-from typing import Final
 
 import kopf
 
 from datakeys.controller.fresh_file import FreshFile
 
 _TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-#: What a TLS record holds at most; asyncio reads into 256 KiB, which it fills with zeros.
-_READ_BUFFER_BYTES: Final = 16 * 1024
 
 
 class ClusterConnection:
@@ -48,7 +44,7 @@ def load_connection() -> ClusterConnection:
     Raises:
         kopf.LoginError: There is neither.
     """
-    _prepare_for_many_watches()
+    _allow_many_watches()
     settings = kopf.OperatorSettings()
     if os.environ.get("KUBECONFIG"):
         info = kopf.login_with_kubeconfig(settings=settings)
@@ -64,8 +60,7 @@ def load_connection() -> ClusterConnection:
     return ClusterConnection(info, _TOKEN_FILE)
 
 
-def _prepare_for_many_watches() -> None:
-    """Make connections cheap and allow many: there is a watch per namespace with requests."""
-    asyncio.sslproto.SSLProtocol.max_size = _READ_BUFFER_BYTES
+def _allow_many_watches() -> None:
+    """Allow as many connections as the kernel lets us: there is a watch per namespace with requests."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from datakeys.controller.decisions.backoff import backoff_seconds
 from datakeys.controller.kube.api import Json, KubeApi, Resource
@@ -24,8 +24,8 @@ _MAX_PAUSE_SECONDS = 30.0
 class Observer(Protocol):
     """What is told about a collection."""
 
-    def on_list(self, items: Sequence[Json]) -> None:
-        """Take the whole collection; what isn't in it doesn't exist."""
+    def on_list(self, items: Sequence[Any]) -> None:
+        """Take the whole collection, each object reduced; what isn't in it doesn't exist."""
 
     def on_change(self, kind: str, item: Json) -> None:
         """Take one change: ADDED, MODIFIED or DELETED."""
@@ -55,7 +55,7 @@ class ListWatch:
     selectors: dict[str, str]
     metadata_only: bool = False
     page_size: int | None = None
-    reduce: Callable[[Json], Json] = _keep_all
+    reduce: Callable[[Json], Any] = _keep_all
     jitter: Callable[[], float] = random.random
 
     async def run(self) -> None:
@@ -86,7 +86,7 @@ class ListWatch:
             await asyncio.sleep(min(_MAX_PAUSE_SECONDS, pause))
 
     async def _list(self) -> str:
-        items: list[Json] = []
+        items: list[Any] = []
         page = {} if self.page_size is None else {"limit": str(self.page_size)}
         while True:
             answer = await self.api.list(

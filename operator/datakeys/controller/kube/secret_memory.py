@@ -21,6 +21,7 @@ from datakeys.controller.kube.list_watch import ListWatch
 OnChange = Callable[[ObjectKey], None]
 
 SYNC_TIMEOUT_SECONDS: Final = 15.0
+_PAGE_SIZE: Final = 500
 
 
 class LabelledSecrets:
@@ -33,13 +34,20 @@ class LabelledSecrets:
         self._version = ""
         self.synced = asyncio.Event()
 
+    def build_watch(self, api: KubeApi) -> ListWatch:
+        """Return the watch that keeps this memory."""
+        selectors = {"labelSelector": LABEL_REQUEST}
+        return ListWatch(
+            api, SECRETS, self._namespace, self, selectors, page_size=_PAGE_SIZE, reduce=remember_secret
+        )
+
     def find(self, name: str) -> SecretView | None:
         """Return a Secret, without its content."""
         return self._views.get(name)
 
-    def on_list(self, items: Sequence[Json]) -> None:
+    def on_list(self, items: Sequence[SecretView]) -> None:
         """Take the whole collection."""
-        fresh = {view.name: view for view in map(_remember, items)}
+        fresh = {view.name: view for view in items}
         names = {*self._views, *fresh} if self.synced.is_set() else set()
         old, self._views = self._views, fresh
         for name in names:
@@ -48,9 +56,12 @@ class LabelledSecrets:
 
     def on_change(self, kind: str, item: Json) -> None:
         """Take one change."""
-        view = _remember(item)
-        self._version = view.resource_version
-        old = self._views.get(view.name)
+        metadata = item["metadata"]
+        old = self._views.get(metadata["name"])
+        self._version = metadata["resourceVersion"]
+        if old is not None and old.resource_version == self._version and kind != "DELETED":
+            return  # the answer to an own write came first
+        view = remember_secret(item)
         if kind != "DELETED":
             self._views[view.name] = view
         elif old is not None and not is_newer(old.resource_version, view.resource_version):
@@ -119,8 +130,7 @@ class SecretMemory:
         secrets = self._labelled.get(namespace)
         if secrets is None:
             secrets = self._labelled[namespace] = LabelledSecrets(namespace, self._on_change)
-            watch = ListWatch(self._api, SECRETS, namespace, secrets, {"labelSelector": LABEL_REQUEST})
-            self._start(namespace, watch)
+            self._start(namespace, secrets.build_watch(self._api))
         if not secrets.synced.is_set():
             async with asyncio.timeout(SYNC_TIMEOUT_SECONDS):
                 await secrets.synced.wait()
@@ -209,8 +219,9 @@ class SecretMemory:
             task.cancel()
 
 
-def _remember(item: Json) -> SecretView:
-    return replace(parse_secret(item), encrypted=None)
+def remember_secret(item: Json) -> SecretView:
+    """Return what is kept of a Secret: no content."""
+    return parse_secret(item, with_content=False)
 
 
 def _facts(view: SecretView | None) -> tuple[str | None, bytes] | None:
