@@ -97,7 +97,7 @@ class Plan:
         cores: Cores of the API server.
         new: The pods are created; else they exist, and their nodes come back (no admission).
         kubelet_seconds: From admission to the start of the sidecar: at least, at most.
-        timeout_seconds: How long a sidecar waits for an answer.
+        timeout_seconds: How long a sidecar waits for an answer; 5 is its socket timeout.
     """
 
     pods: int
@@ -106,7 +106,7 @@ class Plan:
     webhooks: int = 2
     cores: int = 8
     kubelet_seconds: tuple[float, float] = (0.5, 1.5)
-    timeout_seconds: float = 10.0
+    timeout_seconds: float = 5.0
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """A cluster is saved, destroyed and restored as docs/backup.md says, by the very commands of that page.
 
-Two real API servers, one after the other, with Kubernetes' controllers; the processes of this project run
-beside each. So the garbage collector is at work, which removes what has an owner that doesn't exist.
+Two real API servers, one after the other; the processes of this project run beside each. In the second the
+garbage collector of Kubernetes is at work, which removes what has an owner that doesn't exist.
 """
 
 import os
@@ -20,7 +20,7 @@ from kubernetes import client
 from annotated_workloads import WorkloadClient, build_workload
 from chart_installation import Installation, impersonating, named
 from chart_rendering import CLUSTER_NAME, SYSTEM_NAMESPACE, find_helm
-from controller_rig import ROOT, Process, Rig, eventually
+from controller_rig import ROOT, Process, Rig, eventually, free_port
 from controller_wire import Wire
 from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Json, Objects
 from pod_caller import decrypt, start_pod
@@ -46,6 +46,7 @@ class Cluster:
         # Nobody serves the webhooks of the chart here.
         admission = client.AdmissionregistrationV1Api(self.rig.api)
         admission.delete_mutating_webhook_configuration("datakeys-webhook")
+        self.rig.keyservice_port = free_port()  # the one of the rig was free a while ago
         self.rig.start_keyservice()
         return self.rig.start_controller()
 
@@ -112,10 +113,10 @@ def run_block(title: str, kubeconfig: Path, folder: Path) -> None:
 
 
 @contextmanager
-def running_cluster(folder: Path) -> Iterator[tuple[Path, Cluster]]:
+def running_cluster(folder: Path, *, collector: bool) -> Iterator[tuple[Path, Cluster]]:
     """Start an empty control plane; its etcd and all that is in it are gone afterwards."""
     name = f"cp{uuid.uuid4().hex[:4]}"
-    kubeconfig = backend.up(name, control_plane_only=True, controller_manager=True)
+    kubeconfig = backend.up(name, control_plane_only=True, controller_manager=collector)
     try:
         with impersonating(kubeconfig) as api:
             rig = Rig(Installation(kubeconfig, SYSTEM_NAMESPACE), api, folder)
@@ -170,7 +171,7 @@ def list_grants(cluster: Cluster) -> list[str]:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """Fill a cluster, save it, and destroy it."""
     saved = Saved(tmp_path_factory.mktemp("backup"))
-    with running_cluster(tmp_path_factory.mktemp("former")) as (kubeconfig, cluster):
+    with running_cluster(tmp_path_factory.mktemp("former"), collector=False) as (kubeconfig, cluster):
         core = client.CoreV1Api(cluster.rig.api)
         for namespace in (SYSTEM_NAMESPACE, SHOP):
             core.create_namespace(named(namespace))
@@ -188,7 +189,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
 @pytest.fixture(scope="module")
 def restored(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Process]]:
     """Restore the backup in a new cluster, and run this project's processes there."""
-    with running_cluster(tmp_path_factory.mktemp("new")) as (kubeconfig, cluster):
+    with running_cluster(tmp_path_factory.mktemp("new"), collector=True) as (kubeconfig, cluster):
         run_block("restore", kubeconfig, saved.folder)
         run_block("install", kubeconfig, saved.folder)
         controller = cluster.start()
