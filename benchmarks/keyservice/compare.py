@@ -14,7 +14,7 @@ import tempfile
 
 from in_process import time_cryptography
 from plot import draw
-from servers import CANDIDATES, LOAD_CORE, Server, prepare_peers, require_tools
+from servers import CANDIDATES, LOAD_CORE, Server, pin, prepare_peers, require_tools
 from signed_requests import OPERATIONS, build_requests, write_wrk_script
 
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -22,7 +22,7 @@ UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 def run_wrk(url, script, connections, seconds, core=LOAD_CORE):
     """Return the number of requests, the rate per second and the p99 in milliseconds."""
-    command = ["taskset", "-c", core, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    command = [*pin(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     done = subprocess.run(
         [*command, "-s", str(script), url], check=True, capture_output=True, text=True, timeout=60 + seconds
     )

@@ -11,7 +11,16 @@ import subprocess
 import tempfile
 
 from compare import run_wrk
-from servers import LOAD_CORE, VEGETA, Server, build_go_program, find_vegeta, prepare_peers, require_tools
+from servers import (
+    LOAD_CORE,
+    VEGETA,
+    Server,
+    build_go_program,
+    find_vegeta,
+    pin,
+    prepare_peers,
+    require_tools,
+)
 from signed_requests import build_requests, write_wrk_script
 
 CANDIDATES = ("own-token", "own", "local-kms")
@@ -29,7 +38,7 @@ def write_targets(path, url, headers, data):
 
 def run_vegeta(targets, rate, seconds):
     """Return vegeta's report; a refused or unanswered request ends the benchmark."""
-    attack = ["taskset", "-c", LOAD_CORE, str(find_vegeta()), "attack", f"-targets={targets}"]
+    attack = [*pin(LOAD_CORE), str(find_vegeta()), "attack", f"-targets={targets}"]
     options = [
         f"-rate={rate}",
         f"-duration={seconds}s",

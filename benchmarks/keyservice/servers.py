@@ -29,6 +29,12 @@ SERVER_CORE, LOAD_CORE = "0", "1"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
+def pin(core):
+    """Return how to start a process on a core; with REALTIME=1 others wait for it (root only)."""
+    realtime = ["chrt", "-f", "1"] if os.environ.get("REALTIME") else []
+    return [*realtime, "taskset", "-c", core]
+
+
 def find_free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -115,7 +121,7 @@ class Server:
         # What it writes goes to a file: an audit record per request is part of the work.
         self._output = (folder / "output.log").open("w")
         self._process = subprocess.Popen(
-            ["taskset", "-c", core, *_build_command(candidate, self.port, folder)],
+            [*pin(core), *_build_command(candidate, self.port, folder)],
             env=environment,
             start_new_session=True,
             stdout=self._output,
