@@ -44,7 +44,12 @@ def run() -> None:
     show.show_app(cluster)
     terminal.step(6, "another ServiceAccount with the same Secret mounted is refused")
     show.show_intruder(cluster)
-    terminal.step(7, "the plaintext is nowhere else: etcd, Secrets, Events, statuses, logs")
+    terminal.step(7, "annotate and forget: kubectl apply -f examples/annotated.yaml")
+    terminal.show(cluster.kubectl("apply", "-f", "examples/annotated.yaml"))
+    show.show_annotated(cluster)
+    terminal.step(8, "kubectl kms: why a pod has its data key, and a rotation under which no data is lost")
+    show.show_plugin(cluster)
+    terminal.step(9, "the plaintext is nowhere else: etcd, Secrets, Events, statuses, logs")
     show.show_scan(cluster)
     _say_goodbye(cluster)
 

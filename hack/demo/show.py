@@ -1,6 +1,9 @@
 """The proofs of the demo. Each raises :class:`UnexpectedError` if it isn't so."""
 
 import json
+import os
+import subprocess
+import sys
 
 from canary import Finding, build_needles, scan_bytes, scan_folders
 from demo import terminal
@@ -84,9 +87,73 @@ def show_intruder(cluster: Cluster) -> None:
     terminal.good("the intruder has the Secret, but not the plaintext; its container never started")
 
 
+def show_annotated(cluster: Cluster) -> None:
+    """Show that annotations are enough, and that an app can encrypt without holding its data key."""
+    cluster.kubectl("rollout", "status", "statefulset/ledger", "-n", NAMESPACE, "--timeout=180s")
+    terminal.show(cluster.kubectl("get", "datakeyrequests,pods", "-n", NAMESPACE))
+    log = cluster.kubectl("logs", "-n", NAMESPACE, "ledger-1", "-c", "app")
+    terminal.show(log)
+    blobs = {
+        cluster.get("datakeyrequest", f"ledger-{ordinal}.statefulset", "-n", NAMESPACE)["status"][
+            "ciphertextBlob"
+        ]
+        for ordinal in (0, 1)
+    }
+    if "decrypted: entry 1" not in log or len(blobs) != 2:  # noqa: PLR2004 - one each
+        raise UnexpectedError("each ordinal must have a data key of its own and decrypt with it")
+    terminal.good("each pod has a data key of its own, which no container of the app has seen")
+
+
+def show_plugin(cluster: Cluster) -> None:
+    """Show the explanation of a pod, then rotate and re-encrypt, and that the app's key is still the same."""
+    pod = app_pod(cluster)
+    terminal.show(run_plugin(cluster, "explain", "pod", pod, "-n", NAMESPACE))
+    key, old = read_key(cluster, pod), issued_blob(cluster)
+    terminal.show(run_plugin(cluster, "rotate", "orders", "--re-encrypt", "--wait", "-n", NAMESPACE))
+    terminal.show(run_plugin(cluster, "requests", "-n", NAMESPACE))
+    if issued_blob(cluster) == old:
+        raise UnexpectedError("the data key must be encrypted under the new key material")
+    cluster.kubectl("rollout", "restart", "deployment/orders", "-n", NAMESPACE)
+    cluster.kubectl("rollout", "status", "deployment/orders", "-n", NAMESPACE, "--timeout=180s")
+    if read_key(cluster, newest_app_pod(cluster)) != key:
+        raise UnexpectedError("the data key must be the same after the rotation")
+    terminal.good("a new ciphertext under new key material, the same data key for the app")
+
+
+def run_plugin(cluster: Cluster, *arguments: str) -> str:
+    """Run ``kubectl kms`` with the cluster's own kubectl and return its output."""
+    return subprocess.run(
+        [sys.executable, "-m", "datakeys.kubectl", *arguments],
+        env={
+            **os.environ,
+            "KUBECONFIG": str(cluster.kubeconfig),
+            "PATH": f"{cluster.bin}:{os.environ['PATH']}",
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def read_key(cluster: Cluster, pod: str) -> bytes:
+    """Return the plaintext that a pod of the app has; it is compared and never shown."""
+    return cluster.read_file(NAMESPACE, pod, "app", KEY_FILE)
+
+
+def issued_blob(cluster: Cluster) -> str:
+    """Return the ciphertext of the quickstart's request."""
+    return str(cluster.get("datakeyrequest", REQUEST, "-n", NAMESPACE)["status"]["ciphertextBlob"])
+
+
+def newest_app_pod(cluster: Cluster) -> str:
+    """Return the name of the app's newest pod."""
+    pods = cluster.get("pods", "-n", NAMESPACE, "-l", "app=orders")["items"]
+    return str(max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"])["metadata"]["name"])
+
+
 def show_scan(cluster: Cluster) -> None:
     """Look for the plaintext everywhere that it must not be."""
-    key = cluster.read_file(NAMESPACE, app_pod(cluster), "app", KEY_FILE)
+    key = read_key(cluster, newest_app_pod(cluster))
     needles = build_needles(key)
     findings, places = scan_everything(cluster, needles)
     for place in places:
