@@ -40,6 +40,7 @@ BENCHMARKS = (
     ),
     Benchmark("keyservice/half_load.py", "keyservice-half-load.json", quick=("--seconds", "3")),
     Benchmark("keyservice/second_core.py", "keyservice-second-core.json", quick=("--rounds", "1")),
+    Benchmark("controller/compare.py", "controller.json", quick=("--sizes", "0", "100", "1000")),
 )
 
 
