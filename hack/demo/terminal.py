@@ -3,6 +3,7 @@
 import sys
 import time
 
+STEPS = 9
 _START = time.monotonic()
 _COLOUR = sys.stdout.isatty()
 
@@ -13,7 +14,7 @@ def _paint(code: str, text: str) -> str:
 
 def step(number: int, title: str) -> None:
     """Announce a step, with the seconds since the start."""
-    print(_paint("1;36", f"\n[{number}/7] {title}  ({time.monotonic() - _START:.0f} s)"), flush=True)
+    print(_paint("1;36", f"\n[{number}/{STEPS}] {title}  ({time.monotonic() - _START:.0f} s)"), flush=True)
 
 
 def show(text: str) -> None:
