@@ -14,6 +14,7 @@ from chart_installation import Installation, named
 from controller_rig import Process, Rig, running_rig
 from custom_objects import Objects, fresh_objects
 from deployment import wait_until
+from left_behind import remove_what_is_left
 from user_rights import Users
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +69,13 @@ def _wait_established(extensions: client.ApiextensionsV1Api, name: str) -> None:
         return any(item.type == "Established" and item.status == "True" for item in conditions)
 
     wait_until(f"{name} is established", 30, established)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left(api_client: client.ApiClient) -> Iterator[None]:
+    """Let the controllers of each module's tests begin with a cluster that has no work for them."""
+    yield
+    remove_what_is_left(api_client)
 
 
 @pytest.fixture
