@@ -51,6 +51,10 @@ ANNOTATION_FILE_MODE: Final = "datakeys.dev/file-mode"
 ANNOTATION_FILE_OWNER: Final = "datakeys.dev/file-owner"
 #: Set by the webhook on a pod it has injected; the value is the sidecar's image.
 ANNOTATION_INJECTED: Final = "datakeys.dev/injected"
+#: The container that the webhook injects.
+SIDECAR_NAME: Final = "datakeys-sidecar"
+#: Whom a pod runs as that names no ServiceAccount. Source: Kubernetes "Service Accounts".
+DEFAULT_SERVICE_ACCOUNT: Final = "default"
 #: On Secrets that hold an encrypted data key: the request's name.
 LABEL_REQUEST: Final = "datakeys.dev/request"
 #: On DataKeyRequests that are made for a workload: "orders.deployment", also on those of single ordinals.

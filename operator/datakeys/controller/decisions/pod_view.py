@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from datakeys.contract.identity import ANNOTATION_INJECTED
+from datakeys.contract.identity import ANNOTATION_INJECTED, DEFAULT_SERVICE_ACCOUNT, SIDECAR_NAME
 from datakeys.contract.workload import Workload
 from datakeys.controller.decisions.request_view import ObjectKey
 
-#: The name of the injected container, as docs/architecture.md fixes it.
-SIDECAR_NAME: Final = "datakeys-sidecar"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -56,7 +54,7 @@ def parse_pod(body: Mapping[str, Any]) -> PodView:
         created_at=_parse_time(metadata.get("creationTimestamp")),
         generate_name=metadata.get("generateName") or "",
         annotations=annotations,
-        service_account=spec.get("serviceAccountName") or "default",
+        service_account=spec.get("serviceAccountName") or DEFAULT_SERVICE_ACCOUNT,
         owner=Workload(owner["kind"], owner["name"]) if owner else None,
         owner_api_version=owner["apiVersion"] if owner else None,
         owner_uid=owner["uid"] if owner else None,

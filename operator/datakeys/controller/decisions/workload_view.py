@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from datakeys.contract.identity import ANNOTATION_KEY, ANNOTATION_WORKLOAD, GROUP
+from datakeys.contract.identity import ANNOTATION_KEY, ANNOTATION_WORKLOAD, DEFAULT_SERVICE_ACCOUNT, GROUP
 from datakeys.contract.workload import Workload, find_ordinal
 from datakeys.controller.decisions.pod_view import PodView
 
@@ -73,7 +73,7 @@ def parse_workload(kind: str, body: Mapping[str, Any]) -> WorkloadView | None:
         api_version=api_version,
         uid=metadata["uid"],
         annotations={**_own_annotations(template.get("metadata") or {}), **_own_annotations(metadata)},
-        service_account=(template.get("spec") or {}).get("serviceAccountName") or "default",
+        service_account=(template.get("spec") or {}).get("serviceAccountName") or DEFAULT_SERVICE_ACCOUNT,
         ordinals=_parse_ordinals(body["spec"]) if kind == STATEFUL_SET else None,
         told=Told(api_version, kind, metadata["name"], metadata["uid"]),
     )

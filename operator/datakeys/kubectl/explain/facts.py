@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from datakeys.contract.identity import TRUST_BUNDLE_CONFIG_MAP
+from datakeys.contract.identity import SIDECAR_NAME, TRUST_BUNDLE_CONFIG_MAP
 from datakeys.kubectl import paths
 from datakeys.kubectl.answers import Answer, Gap, Items, Json
 from datakeys.kubectl.cluster import Cluster, SecretRow, fetch_all
 from datakeys.kubectl.explain.pod_wishes import (
-    SIDECAR_NAME,
     find_sidecar_status,
     list_mounted_secrets,
     read_wishes,

@@ -11,7 +11,9 @@ from datakeys.contract.identity import (
     ANNOTATION_REQUESTS,
     ANNOTATION_SCOPE,
     ANNOTATION_WORKLOAD,
+    DEFAULT_SERVICE_ACCOUNT,
     LABEL_INJECT,
+    SIDECAR_NAME,
 )
 from datakeys.contract.workload import (
     AnnotationError,
@@ -23,10 +25,8 @@ from datakeys.contract.workload import (
 )
 from datakeys.kubectl.answers import Json
 
-#: The injected container, and where it finds the Secrets, as docs/architecture.md fixes them.
-SIDECAR_NAME: Final = "datakeys-sidecar"
+#: Where the injected container finds the Secrets, as docs/architecture.md fixes it.
 _PATH_ENCRYPTED: Final = "/var/run/datakeys/encrypted"
-_DEFAULT_ACCOUNT: Final = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def list_mounted_secrets(pod: Json) -> list[str]:
 
 def account_of_pod(pod: Json) -> str:
     """Return the pod's ServiceAccount."""
-    return str(pod["spec"].get("serviceAccountName") or _DEFAULT_ACCOUNT)
+    return str(pod["spec"].get("serviceAccountName") or DEFAULT_SERVICE_ACCOUNT)
 
 
 def find_sidecar_status(pod: Json) -> Json | None:

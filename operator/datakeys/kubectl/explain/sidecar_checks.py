@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
+from datakeys.contract.identity import SIDECAR_NAME
 from datakeys.kubectl.answers import Gap, Json, list_items
 from datakeys.kubectl.explain.checks import Check, failed, passed, unseen, waits
 from datakeys.kubectl.explain.facts import PodFacts
 from datakeys.kubectl.explain.pod_wishes import (
-    SIDECAR_NAME,
     find_sidecar_status,
     is_init_container,
     is_native_sidecar,

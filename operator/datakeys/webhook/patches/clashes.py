@@ -7,8 +7,9 @@ import posixpath
 from collections.abc import Sequence
 from typing import Final
 
+from datakeys.contract.identity import SIDECAR_NAME
 from datakeys.webhook.patches.annotations import Pod, Receiver, iterate_containers
-from datakeys.webhook.patches.layout import GATE_NAME, ROOT, SIDECAR_NAME
+from datakeys.webhook.patches.layout import GATE_NAME, ROOT
 from datakeys.webhook.patches.refusal import RefusedError
 
 _LINUX: Final = "linux"

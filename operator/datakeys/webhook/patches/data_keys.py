@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from datakeys.contract.data_key_versions import build_version_secret_name
-from datakeys.contract.identity import ANNOTATION_REQUESTS
+from datakeys.contract.identity import ANNOTATION_REQUESTS, DEFAULT_SERVICE_ACCOUNT
 from datakeys.webhook.patches.annotations import Pod, Wishes
 from datakeys.webhook.patches.refusal import RefusedError
 from datakeys.webhook.patches.request_facts import RequestFacts
 
 #: Each takes a page of 4 KiB of the keys' volume, and two while it is replaced.
 MAX_DATA_KEYS: Final = 100
-_DEFAULT_SERVICE_ACCOUNT: Final = "default"
 
 Facts = Mapping[str, RequestFacts | None]
 
@@ -39,7 +38,7 @@ def build_secret_names(wishes: Wishes, facts: Facts) -> dict[str, str]:
 
 def build_request_warnings(pod: Pod, wishes: Wishes, facts: Facts) -> list[str]:
     """Return what will keep the pod from starting, for the user: short, since the API server cuts them."""
-    account = pod["spec"].get("serviceAccountName") or _DEFAULT_SERVICE_ACCOUNT
+    account = pod["spec"].get("serviceAccountName") or DEFAULT_SERVICE_ACCOUNT
     made = wishes.workload_key.request if wishes.workload_key else None
     warnings = []
     for name in wishes.keys.values():

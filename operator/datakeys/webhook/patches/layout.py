@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-SIDECAR_NAME: Final = "datakeys-sidecar"
 #: The init container that goes before an ordinary sidecar.
 GATE_NAME: Final = "datakeys-sidecar-start"
 

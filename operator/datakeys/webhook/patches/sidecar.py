@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from datakeys.contract.identity import TRUST_BUNDLE_KEY
+from datakeys.contract.identity import SIDECAR_NAME, TRUST_BUNDLE_KEY
 from datakeys.webhook.patches.annotations import Pod, Wishes, iterate_containers
 from datakeys.webhook.patches.delivery import INIT, OWNER_ONLY, READ_ONCE
-from datakeys.webhook.patches.layout import GATE_NAME, PATH_TOKEN, PATH_TRUST, SIDECAR_NAME
+from datakeys.webhook.patches.layout import GATE_NAME, PATH_TOKEN, PATH_TRUST
 from datakeys.webhook.patches.placement import Placement, SidecarKind
 from datakeys.webhook.patches.volumes import build_sidecar_mounts
 
