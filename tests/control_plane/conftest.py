@@ -16,6 +16,7 @@ from custom_objects import Objects, fresh_objects
 from deployment import wait_until
 from left_behind import remove_what_is_left
 from user_rights import Users
+from webhook_rig import running_webhook
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,6 +111,15 @@ def objects(api_client: client.ApiClient, controller: Process) -> Iterator[Objec
     assert controller.popen.poll() is None
     with fresh_objects(api_client) as objects:
         yield objects
+
+
+@pytest.fixture(scope="module")
+def webhook(
+    control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """Run the webhook for all tests here."""
+    with running_webhook(control_plane, api_client, tmp_path_factory.mktemp("webhook")) as installation:
+        yield installation
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ Everything goes through the running webhook by server-side dry run, beside the s
 
 import copy
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jsonpatch
@@ -21,7 +19,6 @@ from datakeys.webhook.patches import SidecarKind, SidecarSettings, build_injecti
 from datakeys.webhook.patches.aws_endpoint import DUMMY_CREDENTIALS, ENDPOINT_VARIABLE, REGION_VARIABLES
 from datakeys.webhook.patches.stamps import COPIED
 from pod_shapes import annotations, pod_specs
-from webhook_rig import running_webhook
 
 Json = dict[str, Any]
 
@@ -68,15 +65,6 @@ class DryRun:
         found = resources.get(api_version=workload["apiVersion"], kind=workload["kind"])
         made: Json = found.create(body=workload, namespace=self.free, dry_run="All").to_dict()
         return made
-
-
-@pytest.fixture(scope="module")
-def webhook(
-    control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
-    """Run the webhook for all tests here."""
-    with running_webhook(control_plane, api_client, tmp_path_factory.mktemp("webhook")) as installation:
-        yield installation
 
 
 @pytest.fixture(scope="module")

@@ -3,29 +3,17 @@
 The pods are stored, never run: an API server alone takes ephemeral containers for them.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from chart_installation import Installation, named, refusal, wait_for
-from webhook_rig import running_webhook
+from chart_installation import named, refusal, wait_for
 
 Json = dict[str, Any]
 
 pytestmark = pytest.mark.usefixtures("webhook")
-
-
-@pytest.fixture(scope="module")
-def webhook(
-    control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
-    """Run the webhook for all tests here."""
-    with running_webhook(control_plane, api_client, tmp_path_factory.mktemp("webhook")) as installation:
-        yield installation
 
 
 class Pods:

@@ -3,16 +3,13 @@
 They are created by dry run: nothing runs here.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from chart_installation import Installation, named
-from webhook_rig import running_webhook
+from chart_installation import named
 
 pytestmark = pytest.mark.usefixtures("webhook")
 
@@ -22,15 +19,6 @@ RESTRICTED = {
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-
-
-@pytest.fixture(scope="module")
-def webhook(
-    control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
-    """Run the webhook for all tests here."""
-    with running_webhook(control_plane, api_client, tmp_path_factory.mktemp("webhook")) as installation:
-        yield installation
 
 
 @pytest.fixture

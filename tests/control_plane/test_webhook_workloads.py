@@ -1,15 +1,12 @@
 """Workloads that the webhook process stamps beside a real API server, and the pods of their templates."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes import client, dynamic
 from kubernetes.client.exceptions import ApiException
 
-from chart_installation import Installation, named
-from webhook_rig import running_webhook
+from chart_installation import named
 
 KEY = {"datakeys.dev/key": "alias/payments"}
 GROUPS = {
@@ -23,15 +20,6 @@ GROUPS = {
 Json = dict[str, Any]
 
 pytestmark = pytest.mark.usefixtures("webhook")
-
-
-@pytest.fixture(scope="module")
-def webhook(
-    control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
-    """Run the webhook for all tests here."""
-    with running_webhook(control_plane, api_client, tmp_path_factory.mktemp("webhook")) as installation:
-        yield installation
 
 
 class Workloads:
