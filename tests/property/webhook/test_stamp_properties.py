@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import jsonpatch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datakeys.webhook.patches import (
@@ -93,6 +93,16 @@ def strip(workload: Json) -> Json:
     return found
 
 
+def build_contradiction() -> Json:
+    """Return a workload that says no where its template says yes."""
+    template = {
+        "metadata": {"annotations": {"datakeys.dev/aws-endpoint": "true"}},
+        "spec": {"containers": [{"name": "app"}]},
+    }
+    metadata = {"name": "orders", "annotations": {"datakeys.dev/aws-endpoint": "false"}}
+    return {"kind": "Deployment", "metadata": metadata, "spec": {"template": template}}
+
+
 def is_asking(workload: Json) -> bool:
     own = workload["metadata"].get("annotations", {})
     both = {**template_of(workload).get("metadata", {}).get("annotations", {}), **own}
@@ -123,6 +133,7 @@ def test_any_workload_is_stamped_cleanly_or_refused_by_name(workload: Json, upda
 
 
 @given(workloads(sound_annotations(), sound_annotations()))
+@example(build_contradiction())
 def test_pod_of_an_asking_workload_never_starts_without(workload: Json) -> None:
     """Whatever is annotated where: its pods are injected, or refused, but not left alone."""
     stamped = stamp(workload)

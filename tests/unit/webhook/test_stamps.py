@@ -137,6 +137,21 @@ def test_workload_s_annotation_wins_over_the_template_s() -> None:
     }
 
 
+@pytest.mark.parametrize("labels", [{}, LABEL])
+def test_workload_s_no_wins_over_a_template_that_asks(labels: dict[str, str]) -> None:
+    no = {"datakeys.dev/aws-endpoint": "false"}
+    workload = build_workload("Deployment", no, {"datakeys.dev/aws-endpoint": "true"})
+    template_of(workload)["metadata"]["labels"] = labels
+    stamped = stamp(workload)
+    assert annotations_of(stamped) == no
+    assert "datakeys.dev/inject" not in labels_of(stamped)
+    pod = {
+        "metadata": {"name": "orders-0", **template_of(stamped)["metadata"]},
+        "spec": template_of(stamped)["spec"],
+    }
+    assert build_injection(pod, {}, SETTINGS).patch == ()
+
+
 @pytest.mark.parametrize(
     "asked", [{"datakeys.dev/requests": "orders"}, {"datakeys.dev/aws-endpoint": "true"}]
 )

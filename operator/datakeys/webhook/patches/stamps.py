@@ -71,7 +71,7 @@ def build_stamps(workload: JsonObject, old: JsonObject | None, settings: Sidecar
         if workload["kind"] == _JOB and old:
             return _judge_job_update(workload, old, asked)
         patch = _build_patch(workload, asked, dropped)
-        return Injection(tuple(patch), tuple(_build_warnings(workload, asked, dropped, settings)))
+        return Injection(tuple(patch), tuple(_build_warnings(workload, asked, settings)))
     except (RefusedError, AnnotationError) as error:
         # An object from before this webhook: whatever else changes in it must not be held up.
         if old and asked == _find_asked(old, {}):
@@ -136,15 +136,19 @@ def _build_patch(
     workload: JsonObject, asked: Mapping[str, str], dropped: Mapping[str, str]
 ) -> list[Operation]:
     stamp = _find_stamp(workload, asked)
-    was_stamped = ANNOTATION_WORKLOAD in _get_members(workload, "annotations")
+    given, present = _find_given(workload), _get_members(workload, "annotations")
+    was_stamped = ANNOTATION_WORKLOAD in present
     annotations: dict[str, str | None] = dict.fromkeys(dropped)
     labels: dict[str, str | None] = {}
     own_labels: dict[str, str | None] = {}
     if is_asking(asked):
-        annotations |= _find_given(workload)
+        annotations |= given
         labels[LABEL_INJECT] = INJECT
-    elif _has_label_by_stamp(workload, dropped):
-        labels[LABEL_INJECT] = None
+    else:
+        # What the template says must not ask where the workload says no.
+        annotations |= {name: value for name, value in given.items() if name in present}
+        if _has_label_by_stamp(workload):
+            labels[LABEL_INJECT] = None
     if stamp or was_stamped:
         annotations[ANNOTATION_WORKLOAD] = str(stamp) if stamp else None
         own_labels[LABEL_INJECT] = INJECT if stamp else None
@@ -154,9 +158,10 @@ def _build_patch(
     ]
 
 
-def _has_label_by_stamp(workload: JsonObject, dropped: Mapping[str, str]) -> bool:
-    """Return whether the template's label isn't the user's."""
-    return ANNOTATION_WORKLOAD in _get_members(workload, "annotations") or is_asking(dropped)
+def _has_label_by_stamp(workload: JsonObject) -> bool:
+    """Return whether the template's label came, or would have come, with what the template asks for."""
+    present = _get_members(workload, "annotations")
+    return ANNOTATION_WORKLOAD in present or is_asking(present)
 
 
 def _find_stamp(workload: JsonObject, asked: Mapping[str, str]) -> Workload | None:
@@ -209,9 +214,7 @@ def _build_template_patch(
     return [add(f"{path}/metadata", {}), *operations] if operations and metadata is None else operations
 
 
-def _build_warnings(
-    workload: JsonObject, asked: Mapping[str, str], dropped: Mapping[str, str], settings: SidecarSettings
-) -> list[str]:
+def _build_warnings(workload: JsonObject, asked: Mapping[str, str], settings: SidecarSettings) -> list[str]:
     """Return why the pods would be refused: here the user sees it at once.
 
     Raises:
@@ -221,7 +224,7 @@ def _build_warnings(
     pod = _build_pod(workload, asked)
     if is_asking(asked):
         parse_wishes(pod)
-    elif LABEL_INJECT not in _get_members(workload, "labels") or _has_label_by_stamp(workload, dropped):
+    elif LABEL_INJECT not in _get_members(workload, "labels") or _has_label_by_stamp(workload):
         return []
     refusal = build_injection(pod, {}, settings).refusal
     return [f"pods of this template will be refused: {refusal.message}"] if refusal else []
