@@ -88,12 +88,13 @@ def test_frozen_leader_ends_when_it_wakes(rig: Rig, objects: Objects) -> None:
 
 
 def test_standby_ends_when_asked(rig: Rig) -> None:
-    """A standby answers its probes and ends cleanly without ever having led."""
+    """A standby says that it is ready, answers its probes and ends cleanly without ever having led."""
     first = rig.start_controller("one")
     first.wait_led()
     second = rig.start_controller("two")
     assert eventually(lambda: second.answers("/readyz") == 200)
     assert second.answers("/healthz") == 200
+    assert '"message": "ready"' in second.log.read_text()
     assert second.stop() == 0
     assert not second.is_leader()
     assert first.stop() == 0

@@ -88,6 +88,7 @@ async def _run(settings: Settings) -> None:
         )
         if not await _wait_for_kinds(api, stop):
             return
+        _LOG.info("ready", extra={"identity": settings.identity})
         health.ready.set()
 
         async def act() -> None:
