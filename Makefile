@@ -39,6 +39,10 @@ test: $(VENV)/complete ## Lint and run all tiers, on real clusters where the tie
 test-fast: $(VENV)/complete ## Only the tiers that need no cluster
 	@$(PYTHON) -m pytest -m "unit or property" $(PYTEST_ARGS)
 
+.PHONY: search
+search: $(VENV)/complete ## Look for counterexamples to the properties, thirty times longer than the tests do
+	@HYPOTHESIS_PROFILE=deep $(PYTHON) -m pytest -m property $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: $(VENV)/complete ## Run the benchmarks, print tables, write JSON and plots to dist/bench (QUICK=1: minutes)
 	@$(PYTHON) benchmarks/run.py $(if $(QUICK),--quick)

@@ -1,8 +1,10 @@
 """Marks every test with its tier, which is its folder, and runs the cheap tiers first."""
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 TESTS = Path(__file__).parent
 #: Folder -> marker, in the order in which they run.
@@ -13,6 +15,12 @@ TIERS = {
     "control_plane": "control_plane",
     "node_e2e": "node_e2e",
 }
+#: A slow answer of a busy machine is no defect.
+settings.register_profile("search", deadline=None)
+#: What continuous integration takes: a red run is about the change, not about a new draw.
+settings.register_profile("repeat", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("deep", deadline=None, max_examples=3000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "search"))
 
 
 def _tier(item: pytest.Item) -> str:
