@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from datakeys.webhook.patches import WORKLOAD_KINDS, Injection
+from datakeys.webhook.shapes import ShapeError, check_pod, check_workload
 
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
@@ -63,14 +64,15 @@ def parse_review(body: bytes) -> ReviewRequest:
     if not isinstance(namespace, str) or not namespace:
         raise MalformedReviewError("namespace is missing")
     found = _take(request, "object", dict)
-    metadata = _take(found, "metadata", dict)
-    name = str(metadata.get("name") or metadata.get("generateName") or "")
+    old = _take(request, "oldObject", dict) if is_workload and request["operation"] == "UPDATE" else None
+    try:
+        for one in (found, old) if old else (found,):
+            check_pod(one) if is_pod else check_workload(one)
+    except ShapeError as error:
+        raise MalformedReviewError(str(error)) from None
+    name = found["metadata"].get("name") or found["metadata"].get("generateName") or ""
     if is_pod:
-        _check_containers(_take(found, "spec", dict))
         return ReviewRequest(uid, namespace, name, pod=found)
-    old = _take(request, "oldObject", dict) if request["operation"] == "UPDATE" else None
-    for workload in (found, old) if old else (found,):
-        _check_workload(workload)
     return ReviewRequest(uid, namespace, name, workload=found, old_workload=old)
 
 
@@ -111,27 +113,6 @@ def _is_workload_write(request: JsonObject) -> bool:
         and not request.get("subResource")
         and request.get("operation") in ("CREATE", "UPDATE")
     )
-
-
-def _check_workload(workload: JsonObject) -> None:
-    _take(workload, "metadata", dict)
-    spec = _take(workload, "spec", dict)
-    if _take(workload, "kind", str) == "CronJob":
-        spec = _take(_take(spec, "jobTemplate", dict), "spec", dict)
-    _check_containers(_take(_take(spec, "template", dict), "spec", dict))
-
-
-def _check_containers(spec: JsonObject) -> None:
-    """The API server has checked the pod's types; this keeps anybody else's garbage out."""
-    _take(spec, "containers", list)
-    for kind in ("containers", "initContainers", "volumes"):
-        items = spec.get(kind) or []
-        if not isinstance(items, list):
-            raise MalformedReviewError(f"{kind} must be a list")
-        for item in items:
-            if not isinstance(item, dict):
-                raise MalformedReviewError(f"{kind} must hold objects")
-            _take(item, "name", str)
 
 
 def _take(parent: JsonObject, member: str, kind: type) -> Any:  # noqa: ANN401 - the caller names the type

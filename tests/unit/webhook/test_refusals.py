@@ -49,6 +49,11 @@ def test_bad_annotation_is_named(annotation: str, value: str) -> None:
     assert len(message) < 300
 
 
+def test_pod_without_containers_is_refused() -> None:
+    """The API server would refuse it too, but asks the webhook first."""
+    assert refuse(build_pod(containers=[])).startswith("spec.containers: ")
+
+
 @pytest.mark.parametrize("annotations", [None, {}])
 def test_missing_annotation_is_named(annotations: dict[str, str] | None) -> None:
     """The label without requests is a mistake; the pod must not start without its keys."""

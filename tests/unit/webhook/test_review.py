@@ -163,6 +163,29 @@ def test_malformed_member_is_named(members: dict[str, Any], name: str) -> None:
         parse(build_review(**members))
 
 
+@pytest.mark.parametrize(
+    ("members", "path"),
+    [
+        ({"metadata": {"annotations": ["a"]}}, "metadata.annotations"),
+        ({"metadata": {"annotations": {"a": 1}}}, r"metadata.annotations\[a\]"),
+        ({"metadata": {"labels": 7}}, "metadata.labels"),
+        ({"metadata": {"ownerReferences": [{"kind": "Job"}]}}, r"metadata.ownerReferences\[0\].name"),
+        ({"spec": {"containers": [{"name": "a", "env": [{}]}]}}, r"spec.containers\[0\].env\[0\].name"),
+        (
+            {"spec": {"containers": [], "securityContext": {"runAsUser": True}}},
+            "spec.securityContext.runAsUser",
+        ),
+        ({"spec": {"containers": [], "hostNetwork": "no"}}, "spec.hostNetwork"),
+    ],
+)
+def test_wrong_type_within_a_pod_is_named_by_its_path(members: dict[str, Any], path: str) -> None:
+    """What the webhook reads has the type that it counts on; null is like absent."""
+    pod = {"metadata": {"labels": None}, "spec": {"containers": [{"name": "a"}], "os": None}}
+    assert parse(build_review(object=pod)).pod == pod
+    with pytest.raises(MalformedReviewError, match=f"object.{path} is missing or has the wrong type"):
+        parse(build_review(object={**pod, **members}))
+
+
 def test_patch_is_answered_in_base64() -> None:
     """The patch is a JSON patch in base64, with its warnings."""
     operations = ({"op": "add", "path": "/a", "value": "é"},)

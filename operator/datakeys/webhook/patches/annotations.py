@@ -100,9 +100,12 @@ def select_receivers(pod: Pod, wishes: Wishes) -> list[Receiver]:
     """Return the containers that get the data keys; init containers only if they are named.
 
     Raises:
-        RefusedError: The annotation names a container that the pod doesn't have.
+        RefusedError: The annotation names a container that the pod doesn't have, or it has none at all.
     """
     everything = list(iterate_containers(pod))
+    if not pod["spec"]["containers"]:
+        # The API server refuses such a pod too, but only after its webhooks.
+        raise RefusedError("spec.containers: is empty; a pod needs a container that gets the data keys")
     if not wishes.containers:
         return [one for one in everything if one.kind == "containers"]
     unknown = set(wishes.containers) - {one.container["name"] for one in everything}
