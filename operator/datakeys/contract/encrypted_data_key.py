@@ -86,7 +86,7 @@ class EncryptedDataKey(NamedTuple):
 def _parse_context(raw: bytes) -> dict[str, str]:
     try:
         context = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"field {FIELD_ENCRYPTION_CONTEXT} isn't JSON") from None
     if not isinstance(context, dict) or not all(isinstance(value, str) for value in context.values()):
         raise ValueError(f"field {FIELD_ENCRYPTION_CONTEXT} must map strings to strings")

@@ -83,7 +83,7 @@ class KeyServiceClient:
 def _parse_answer(status: int, raw: bytes) -> bytes:
     try:
         answer = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Failure("InvalidResponse", retryable=True) from None
     if status != HTTPStatus.OK:
         raise _build_failure(status, answer)

@@ -29,6 +29,7 @@ def test_missing_field_is_named(field: str) -> None:
         ("encryptionContext", b"{"),
         ("encryptionContext", b"[]"),
         ("encryptionContext", b'{"a": 1}'),
+        ("encryptionContext", b"[" * 100_000),
         ("keyId", b"\xff"),
     ],
 )

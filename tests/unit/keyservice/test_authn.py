@@ -73,6 +73,7 @@ def test_valid_token(issuer: TokenIssuer, verifier: SignatureVerifier) -> None:
         {"iat": None},
         {"sub": None},
         {"exp": "soon"},
+        {"exp": float("inf")},
     ],
     ids=str,
 )
@@ -401,6 +402,12 @@ class TestCache:
         await rig.authenticator.authenticate(token, PEER)
         rig.monotonic.now += 3.1
         assert rig.authenticator.find_cached(token, PEER) is None
+
+    async def test_token_may_live_longer_than_a_float_can_say(self, rig: DispatchRig) -> None:
+        """Its verdict counts for the cache time, like any other's."""
+        claims = {**rig.issuer.claims("team-a", "app"), "exp": 10**400}
+        principal = await rig.authenticator.authenticate(rig.issuer.sign(claims).encode(), PEER)
+        assert principal.service_account == "app"
 
     async def test_cancelled_caller_does_not_cancel_the_others(self, rig: DispatchRig, token: bytes) -> None:
         """One caller that hangs up leaves the shared question running."""

@@ -235,6 +235,7 @@ def test_damaged_record_is_not_read(damage: str) -> None:
     [
         {"formatVersion": 2},
         {"state": "Odd"},
+        {"createdAt": 10**400},
         {"materials": [{}]},
         {"materials": [{"materialId": "x", "sealed": "%", "createdAt": 1}]},
     ],
@@ -248,6 +249,13 @@ def test_authentic_but_unknown_record(change: dict[str, Any]) -> None:
     secret["data"]["mac"] = base64.b64encode(mac).decode()
     with pytest.raises(IntegrityError):
         codec.decode(ROOT, secret)
+
+
+def test_constraint_of_a_grant_must_be_pairs() -> None:
+    """A grant with a constraint that can't be compared isn't taken for one without."""
+    data = grant().to_json() | {"contextSubset": ["purpose"]}
+    with pytest.raises(TypeError, match="constraint"):
+        GrantRecord.from_json(data)
 
 
 def test_copied_record_is_not_read_under_another_name(store: KubernetesStore, api: FakeClusterApi) -> None:

@@ -156,6 +156,7 @@ def test_every_kms_error_has_an_outcome(
         b'{"Plaintext": "*"}',
         b'{"Plaintext": "' + b"AAAA" * 1400 + b'"}',
         b" " * 70000,
+        b"[" * 60000,
     ],
 )
 def test_odd_answers_are_no_key(answer: bytes, client: KeyServiceClient, key_service: FakeKeyService) -> None:

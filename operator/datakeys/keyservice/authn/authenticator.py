@@ -134,7 +134,9 @@ class Authenticator:
             addresses = self._find_addresses(principal)
         except UnrecognizedClientError:
             return _Verdict(None, started, started + NEGATIVE_SECONDS, started + NEGATIVE_SECONDS)
-        lifetime = min(self._cache_seconds, float(claims["exp"]) - self._wall_clock())
+        now = self._wall_clock()
+        # Compared as integers: ``exp`` may be one that no float can hold.
+        lifetime = min(now + self._cache_seconds, int(claims["exp"])) - now
         if addresses is not None and not addresses:
             lifetime = min(lifetime, ADDRESS_PENDING_SECONDS)
         return _Verdict(principal, started, started + lifetime * REFRESH_AT, started + lifetime, addresses)

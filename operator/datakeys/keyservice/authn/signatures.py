@@ -21,7 +21,7 @@ MAX_TOKEN_CHARACTERS: Final = 16 * 1024
 #: Strict base64url: a decoder that skips other characters would let one token have many spellings.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 #: What the JWT library lets through from the JSON decoder.
-_MALFORMED: Final = (jwt.PyJWTError, ValueError, TypeError, RecursionError)
+_MALFORMED: Final = (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError)
 _KEY_TYPES: Final = {"RS256": "RSA", "ES256": "EC"}
 
 

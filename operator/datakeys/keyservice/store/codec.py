@@ -7,7 +7,6 @@ namespace".
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -90,7 +89,7 @@ def decode(root_key: RootKey, secret: Mapping[str, Any]) -> Record:
         if not hmac.compare_digest(mac, root_key.mac_record(_mac_message(name, raw))):
             raise IntegrityError("a stored record fails authentication")
         record = _parse(kind, json.loads(raw))
-    except (KeyError, TypeError, ValueError, binascii.Error):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         raise IntegrityError("a stored record is malformed") from None
     if build_name(record) != name:
         raise IntegrityError("a stored record is under a wrong name")

@@ -289,8 +289,8 @@ class GrantRecord:
             created_at=float(data["createdAt"]),
             name=str(data["name"]),
             retiring_principal=str(data["retiringPrincipal"]),
-            context_equals=data["contextEquals"],
-            context_subset=data["contextSubset"],
+            context_equals=_optional_pairs(data["contextEquals"]),
+            context_subset=_optional_pairs(data["contextSubset"]),
         )
 
 
@@ -299,6 +299,14 @@ Record = KeyRecord | AliasRecord | GrantRecord
 
 def _optional_float(value: Any) -> float | None:  # noqa: ANN401 - JSON
     return None if value is None else float(value)
+
+
+def _optional_pairs(value: Any) -> dict[str, str] | None:  # noqa: ANN401 - JSON
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise TypeError("a constraint's context must be an object")
+    return {str(name): str(one) for name, one in value.items()}
 
 
 def _check_version(data: Mapping[str, Any]) -> None:
