@@ -1,13 +1,19 @@
 """The cluster misbehaves while requests are made; an audit afterwards decrypts every data key."""
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes import client
+from prometheus_client.parser import text_string_to_metric_families
 
-from custom_objects import Objects, fresh_objects
-from fault_stage import FaultStage, running_stage
+from controller_rig import Process, eventually
+from custom_objects import REQUESTS, Objects, fresh_objects
+from fault_stage import FaultStage, Kubelet, running_stage
+from meddler import Meddler
 from steady_load import Load
 
 #: Requests before a fault, and after it.
@@ -30,14 +36,104 @@ def objects(stage: FaultStage) -> Iterator[Objects]:
         yield objects
 
 
+def count_conflicts(stage: FaultStage) -> int:
+    """Return how often the API server has answered 409 to a patch of a request's status."""
+    request: Any = stage.rig.api.param_serialize("GET", "/metrics", auth_settings=["BearerToken"])
+    text = stage.rig.api.call_api(*request).read().decode()  # type: ignore[no-untyped-call]
+    wanted = {"code": "409", "resource": REQUESTS, "subresource": "status", "verb": "PATCH"}
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return int(
+        sum(
+            sample.value
+            for sample in samples
+            if sample.name == "apiserver_request_total" and wanted.items() <= sample.labels.items()
+        )
+    )
+
+
+def leads_beside(kubelet: Kubelet, frozen: Process) -> bool:
+    """Return whether another process than this leads."""
+    return any(process.is_leader() for process in kubelet.running if process is not frozen)
+
+
 @pytest.mark.parametrize("component", ["kube-apiserver", "etcd"])
 def test_killed_control_plane_loses_nothing(stage: FaultStage, objects: Objects, component: str) -> None:
-    """It is killed twice, and away for seconds the second time: users are refused, no data key is lost."""
+    """It is killed and away for seconds: users are refused, leaders end, no data key is lost."""
     with stage.controllers(), Load(stage.rig, objects) as load:
         load.wait_for(SOME)
-        for seconds in (0.0, 5.0):
-            stage.away(component, seconds)
-            load.wait_for(SOME)
+        stage.away(component, seconds=4.0)
+        load.wait_for(SOME)
         assert load.refusals
         assert load.deleted
+        assert load.audit() >= 2 * SOME
+
+
+def test_cut_connections_lose_nothing(stage: FaultStage, objects: Objects) -> None:
+    """All connections of all processes to the API server are reset, four times a second."""
+    with stage.controllers(), Load(stage.rig, objects) as load:
+        load.wait_for(SOME)
+        cut, wanted = 0, len(load.names) + 3 * SOME
+        while len(load.names) < wanted:
+            cut += stage.to_cluster.cut()
+            time.sleep(0.25)
+        assert cut > 50
+        load.wait_for(SOME)
+        assert load.audit() >= 5 * SOME
+
+
+def test_expired_watches_lose_nothing(stage: FaultStage, objects: Objects) -> None:
+    """A controller sleeps while etcd forgets what it has missed: it is told 410 Gone, and lists again."""
+    with stage.controllers(1, DATAKEYS_LEADER_ELECTION="false") as kubelet, Load(stage.rig, objects) as load:
+        [controller] = kubelet.running
+        load.wait_for(SOME)
+        controller.pause()
+        load.wait_for(SOME)
+        assert stage.compact() > 0
+        # A new API server has no memory of former versions, and etcd neither now.
+        stage.away("kube-apiserver")
+        controller.resume()
+        load.wait_for(SOME)
+        expired = [line for line in controller.log.read_text().splitlines() if "watch expired" in line]
+        resources = {json.loads(line)["resource"] for line in expired}
+        assert resources >= {REQUESTS, "secrets"}, resources
         assert load.audit() >= 3 * SOME
+        assert not kubelet.ended
+
+
+def test_another_writer_loses_nothing(stage: FaultStage, objects: Objects) -> None:
+    """Somebody labels, annotates and takes away conditions of every request and Secret, all the time."""
+    with stage.controllers(), Load(stage.rig, objects) as load, Meddler(objects) as meddler:
+        before = count_conflicts(stage)
+        load.wait_for(4 * SOME)
+        meddler.stop()
+        assert meddler.patches > 10 * SOME
+        assert count_conflicts(stage) - before >= SOME
+        assert load.audit() >= 4 * SOME
+
+
+def test_frozen_leader_under_load_loses_nothing(stage: FaultStage, objects: Objects) -> None:
+    """A leader that is frozen amid its work and wakes past its Lease ends; the other one has taken over."""
+    with stage.controllers() as kubelet, Load(stage.rig, objects) as load:
+        frozen = kubelet.wait_leader()
+        load.wait_for(SOME)
+        frozen.pause()
+        assert eventually(lambda: leads_beside(kubelet, frozen), 60)
+        load.wait_for(SOME)
+        frozen.resume()
+        assert eventually(lambda: frozen in kubelet.ended, 60)
+        assert frozen.popen.returncode == 1
+        assert load.audit() >= 2 * SOME
+
+
+def test_two_leaders_under_load_lose_nothing(stage: FaultStage, objects: Objects) -> None:
+    """Two controllers without election work on the same requests, one of them killed again and again."""
+    with (
+        stage.controllers(DATAKEYS_LEADER_ELECTION="false") as kubelet,
+        Load(stage.rig, objects) as load,
+    ):
+        for number in range(3):
+            load.wait_for(SOME)
+            kubelet.running[number % 2].kill()
+        load.wait_for(SOME)
+        assert kubelet.ended
+        assert load.audit() >= 4 * SOME

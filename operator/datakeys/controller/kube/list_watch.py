@@ -70,6 +70,10 @@ class ListWatch:
                 failures = 0
             except GoneError:
                 version = None
+                _LOG.info(
+                    "watch expired: listing again",
+                    extra={"resource": self.resource.plural, "namespace": self.namespace},
+                )
             except KubeError as error:
                 failures += 1
                 # After a refusal, the collection may have been replaced: list again.
