@@ -7,6 +7,7 @@ import copy
 import queue
 import re
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -39,6 +40,12 @@ class FakeClusterApi:
     def names(self, plural: str = "secrets") -> list[str]:
         """Return the names of all objects of a kind."""
         return sorted(name for kind, name in self.objects if kind == plural)
+
+    def fetch_time(self) -> float:
+        """Return this machine's time."""
+        if not self.reachable:
+            raise DependencyTimeoutError("the cluster's API can't be reached")
+        return time.time()
 
     def call(
         self,

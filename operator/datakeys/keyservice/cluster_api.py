@@ -7,6 +7,7 @@ quote neither requests nor answers. All methods block: never call them on the ev
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
 import urllib3.exceptions
@@ -56,6 +57,13 @@ class ClusterApi(Protocol):
 
         Raises:
             DependencyTimeoutError: The watch can't be started or breaks.
+        """
+
+    def fetch_time(self) -> float:
+        """Return the API server's time, in seconds since the epoch.
+
+        Raises:
+            DependencyTimeoutError: It can't be asked, or doesn't say.
         """
 
 
@@ -110,6 +118,19 @@ class KubernetesApi:
             if response.status != 200:  # noqa: PLR2004 - HTTP OK
                 raise DependencyTimeoutError(f"the cluster's API answers {response.status}")
             yield from _split_events(response.response.stream(amt=None, decode_content=True))
+        except (client.ApiException, urllib3.exceptions.HTTPError, OSError, ValueError):
+            raise DependencyTimeoutError(_UNREACHABLE) from None
+
+    def fetch_time(self) -> float:
+        """Return the API server's time, in whole seconds since the epoch. Source: RFC 9110 section 6.6.1.
+
+        Raises:
+            DependencyTimeoutError: It can't be asked, or doesn't say.
+        """
+        try:
+            response = self._request("GET", "/version", {}, None, READ_TIMEOUT_SECONDS)
+            response.read()
+            return parsedate_to_datetime(response.getheader("Date") or "").timestamp()
         except (client.ApiException, urllib3.exceptions.HTTPError, OSError, ValueError):
             raise DependencyTimeoutError(_UNREACHABLE) from None
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from datakeys.contract.errors import DependencyTimeoutError
+from datakeys.contract.errors import DependencyTimeoutError, NotFoundError
 from datakeys.keyservice.operations.chores import build_chores
-from datakeys.keyservice.store.schedule import MAX_SLEEP_SECONDS, ScheduledTask
-from keyservice_rig import Rig
+from datakeys.keyservice.store.schedule import MAX_SLEEP_SECONDS, WITNESS_BEHIND_SECONDS, ScheduledTask
+from keyservice_rig import Clock, Rig
 
 WEEK = 7 * 86_400
 
@@ -53,6 +53,86 @@ def test_cancelled_in_time(rig: Rig, task: ScheduledTask) -> None:
     rig.clock.now += 2 * WEEK
     task.perform_due()
     assert rig.store.find_key(key_id)
+
+
+class Witness:
+    """Another machine's clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.reachable = Clock(clock.now), True
+
+    def __call__(self) -> float:
+        """Return its time, if it can be asked."""
+        if not self.reachable:
+            raise DependencyTimeoutError("away")
+        return self.clock.now
+
+
+@pytest.fixture
+def witness(rig: Rig) -> Witness:
+    return Witness(rig.clock)
+
+
+@pytest.fixture
+def careful(rig: Rig, executor: ThreadPoolExecutor, witness: Witness) -> ScheduledTask:
+    """Return a task that asks another machine's clock before it does anything."""
+    return ScheduledTask(rig.store, executor, rig.clock, build_chores(rig.service), witness)
+
+
+@pytest.mark.parametrize("jump", [3600, WEEK, 3650 * 86_400])
+def test_a_clock_that_jumps_ahead_destroys_nothing(
+    rig: Rig, careful: ScheduledTask, witness: Witness, jump: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not before the other clock says so too; it is told, and tried again."""
+    key_id = schedule(rig)
+    for clock in (rig.clock, witness.clock):
+        clock.now += WEEK - 1800
+    rig.clock.now += jump
+    assert careful.perform_due() == 1
+    assert rig.store.find_key(key_id)
+    [told] = [record for record in caplog.records if "ahead of the cluster's" in record.getMessage()]
+    assert told.__dict__["ahead_seconds"] == jump
+    witness.clock.now += 1800
+    assert careful.perform_due() == 0
+    assert rig.store.find_key(key_id) is None
+
+
+def test_a_deletion_can_be_cancelled_when_the_clock_is_right_again(rig: Rig, careful: ScheduledTask) -> None:
+    """While it is wrong the key seems to be gone; nothing of it is."""
+    key_id = schedule(rig)
+    rig.clock.now += 2 * WEEK
+    with pytest.raises(NotFoundError):
+        rig.call("CancelKeyDeletion", {"KeyId": key_id})
+    assert careful.perform_due() == 1
+    rig.clock.now -= 2 * WEEK
+    rig.call("CancelKeyDeletion", {"KeyId": key_id})
+    rig.call("EnableKey", {"KeyId": key_id})
+    assert rig.data_key(key_id)
+
+
+def test_without_the_other_clock_nothing_is_destroyed(
+    rig: Rig, careful: ScheduledTask, witness: Witness
+) -> None:
+    """It is asked only when something is due, and again later if it can't be reached."""
+    witness.reachable = False
+    schedule(rig)
+    assert careful.perform_due() == 0
+    for clock in (rig.clock, witness.clock):
+        clock.now += WEEK
+    assert careful.perform_due() == 1
+    assert rig.store.list_scheduled()
+    witness.reachable = True
+    assert careful.perform_due() == 0
+    assert not rig.store.list_scheduled()
+
+
+def test_clocks_needn_t_be_the_same(rig: Rig, careful: ScheduledTask, witness: Witness) -> None:
+    """A difference as in any healthy cluster delays nothing."""
+    schedule(rig)
+    rig.clock.now += WEEK
+    witness.clock.now += WEEK - WITNESS_BEHIND_SECONDS
+    assert careful.perform_due() == 0
+    assert not rig.store.list_scheduled()
 
 
 def test_material_is_forgotten(rig: Rig, task: ScheduledTask) -> None:

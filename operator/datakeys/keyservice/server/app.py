@@ -131,7 +131,8 @@ class App:
             self._changes,
             ClusterAuthorizer(self._api, time.monotonic),
         )
-        schedule = ScheduledTask(store, self._executor, time.time, build_chores(service))
+        chores = build_chores(service)
+        schedule = ScheduledTask(store, self._executor, time.time, chores, self._api.fetch_time)
         store.cache.index.listeners += [keyring.forget, schedule.wake]
         self._changes.follow(store.cache.index)
         self._watcher = watcher = Watcher(self._secrets, store.cache, time.monotonic)

@@ -1,7 +1,8 @@
 """What happens to keys by itself, at its time: one task sleeps until the next date and does what is due.
 
 Zone: sealed material only. Safe on every replica at once: each chore checks the newest version of the record
-before it changes it, so the second replica finds nothing left to do.
+before it changes it, so the second replica finds nothing left to do. What happens can't be undone, so a clock
+that has jumped ahead isn't enough: a witness, another clock, must say that it is time.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ MAX_SLEEP_SECONDS: Final = 300.0
 #: Bounds the work while many records change.
 MIN_PAUSE_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 15.0
+#: By how much the witness may be behind; more than two clocks of a healthy cluster differ.
+WITNESS_BEHIND_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,23 @@ class ScheduledTask:
     """Sleeps until the next date, or until a record changes."""
 
     def __init__(
-        self, store: KeyStore, executor: Executor, clock: Callable[[], float], chores: Sequence[Chore]
+        self,
+        store: KeyStore,
+        executor: Executor,
+        clock: Callable[[], float],
+        chores: Sequence[Chore],
+        witness: Callable[[], float] | None = None,
     ) -> None:
+        """Take the parts.
+
+        Args:
+            store: Where the keys are.
+            executor: For what blocks.
+            clock: Seconds since the epoch, of this machine.
+            chores: What happens by itself.
+            witness: Seconds since the epoch, of another machine; may block, and raise `KmsError`.
+        """
+        self._witness = witness
         self._store = store
         self._executor = executor
         self._clock = clock
@@ -79,8 +97,27 @@ class ScheduledTask:
     def perform_due(self) -> int:
         """Do what is due; return how many chores couldn't be done yet. Blocks."""
         now = self._clock()
+        due = self._list_due(now)
+        if not due or self._witness is None:
+            return self._perform_all(due)
+        try:
+            witnessed = self._witness() + WITNESS_BEHIND_SECONDS
+        except KmsError as error:
+            _LOG.error("scheduled changes of keys wait for a second clock", extra={"code": error.code})
+            return len(due)
+        confirmed = self._list_due(min(now, witnessed))
+        if early := len(due) - len(confirmed):
+            facts = {"early": early, "ahead_seconds": round(now - witnessed + WITNESS_BEHIND_SECONDS)}
+            _LOG.error("this clock is ahead of the cluster's: scheduled changes of keys wait", extra=facts)
+        return early + self._perform_all(confirmed)
+
+    def _list_due(self, now: float) -> list[tuple[Chore, KeyRecord]]:
         # A copy of the list: a chore changes what is scheduled.
-        due = [(chore, record) for record in self._store.list_scheduled() for chore in self._due(record, now)]
+        return [
+            (chore, record) for record in self._store.list_scheduled() for chore in self._due(record, now)
+        ]
+
+    def _perform_all(self, due: Sequence[tuple[Chore, KeyRecord]]) -> int:
         return sum(not self._perform(chore, record) for chore, record in due)
 
     def _due(self, record: KeyRecord, now: float) -> list[Chore]:
