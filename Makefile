@@ -47,6 +47,16 @@ search: $(VENV)/complete ## Look for counterexamples to the properties, thirty t
 bench: $(VENV)/complete ## Run the benchmarks, print tables, write JSON and plots to dist/bench (QUICK=1: minutes)
 	@$(PYTHON) benchmarks/run.py $(if $(QUICK),--quick)
 
+FUZZ := $(CACHE)/fuzz-$(shell sha256sum requirements/fuzz.lock | cut -c1-12)
+$(FUZZ)/complete: $(VENV)/complete
+	@set -e
+	$(PYTHON) -m pip install -q --disable-pip-version-check --require-hashes --target $(FUZZ) -r requirements/fuzz.lock
+	touch $@
+
+.PHONY: fuzz
+fuzz: $(FUZZ)/complete ## Fuzz what takes hostile input (FUZZ_SECONDS=600 each, TARGETS="a b": only these)
+	@PYTHONPATH=$(PYTHONPATH):$(FUZZ) nice -n 19 $(PYTHON) -m fuzz --seconds $(or $(FUZZ_SECONDS),600) $(TARGETS)
+
 .PHONY: lint
 lint: $(VENV)/complete ## ruff, mypy --strict, import rules between rooms
 	@set -e
@@ -79,5 +89,6 @@ lock: ## Resolve the lock files again (needs uv)
 	    --no-emit-find-links --no-header --python-version 3.11 -o "requirements/$$1.lock" "$${@:2}"
 	}
 	resolve dev
+	resolve fuzz
 	# What is shipped is what is tested.
 	for room in controller webhook keyservice; do resolve $$room -c requirements/dev.lock; done
