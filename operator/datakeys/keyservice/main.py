@@ -11,7 +11,7 @@ from typing import Final
 import uvloop
 
 from datakeys.keyservice.cluster_api import KubernetesApi
-from datakeys.keyservice.process import configure_logging, forbid_dumps
+from datakeys.keyservice.process import configure_logging, forbid_dumps, give_back_memory
 from datakeys.keyservice.server.app import App
 from datakeys.keyservice.settings import Settings
 from datakeys.keyservice.store.root_key_provider import RootKeyError
@@ -22,6 +22,7 @@ _LOG: Final = logging.getLogger("datakeys.keyservice")
 def main() -> int:
     """Run the service; return the exit code."""
     forbid_dumps()
+    give_back_memory()
     try:
         settings = Settings.from_environment(os.environ)
         configure_logging(settings.log_level)

@@ -323,27 +323,43 @@ async def test_refusal_reaches_a_client_that_is_still_sending() -> None:
 
 
 @on_both_loops
-async def test_connection_over_the_limit_gets_503() -> None:
+async def test_connection_over_the_limit_gets_503_while_all_others_are_at_work() -> None:
     """Who comes too late is told so, and the others go on."""
-    async with serving(limits=replace(PATIENT, max_connections=1)) as (server, port):
+    release = asyncio.Event()
+
+    async def blocked(request: HttpRequest) -> HttpResponse:
+        await release.wait()
+        return echo(request)
+
+    async with serving(blocked, limits=replace(PATIENT, max_connections=1)) as (server, port):
         async with connected(port) as (reader, writer):
             writer.write(GET % 1)
-            await read_answer(reader)
+            await until(lambda: server.counters.requests == 1)
             assert_fault(await exchange(port, b""), 503, "ServiceUnavailableException")
-            writer.write(GET % 2)
-            assert (await read_answer(reader))[2] == b"/2|"
-        assert server.counters.refused == 1
+            release.set()
+            assert (await read_answer(reader))[2] == b"/1|"
+        assert (server.counters.refused, server.counters.evicted) == (1, 0)
 
 
 @on_both_loops
 async def test_flood_over_the_limit_is_cut_without_an_answer() -> None:
     """Refusals are bounded too: beyond some room there is no 503, only an end."""
-    async with serving(limits=replace(PATIENT, max_connections=1)) as (server, port):
+
+    async def blocked(request: HttpRequest) -> HttpResponse:
+        await asyncio.Event().wait()
+        return echo(request)
+
+    async with (
+        serving(blocked, limits=replace(PATIENT, max_connections=1)) as (server, port),
+        connected(port) as (_, writer),
+    ):
+        writer.write(GET % 1)
+        await until(lambda: server.counters.requests == 1)
         streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(80)]
-        await until(lambda: server.counters.refused == 79)
-        assert server.open_connections <= 1 + 64
-        for _, writer in streams:
-            writer.transport.abort()
+        await until(lambda: server.counters.refused == 80)
+        await until(lambda: server.open_connections <= 1 + 64)
+        for _, other in streams:
+            other.transport.abort()
 
 
 # Timeouts.

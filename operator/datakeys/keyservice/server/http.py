@@ -12,6 +12,7 @@ from typing import Final
 
 from datakeys.keyservice.server.http_connection import HttpConnection, ServerState
 from datakeys.keyservice.server.http_deadlines import Deadlines, Phase
+from datakeys.keyservice.server.http_listener import Listener
 from datakeys.keyservice.server.http_messages import (
     Handler,
     HttpCounters,
@@ -70,10 +71,8 @@ class HttpServer:
             ValueError: the context allows TLS before 1.2.
         """
         _require_modern_tls(ssl_context)
-        self._ssl_context = ssl_context
         self._backlog = backlog
         self._durations = _build_durations(limits)
-        self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._state = ServerState(
             handler=handler,
@@ -81,6 +80,14 @@ class HttpServer:
             counters=HttpCounters(),
             deadlines=Deadlines(self._durations, time.monotonic),
             date_line=build_date_line(time.time()),
+        )
+        self._listener = Listener(
+            lambda: HttpConnection(self._state),
+            ssl_context=ssl_context,
+            handshake_seconds=limits.handshake_timeout_seconds,
+            shutdown_seconds=_CLOSE_SECONDS,
+            max_handshakes=limits.max_handshakes,
+            on_dropped=self._count_dropped,
         )
 
     @property
@@ -97,7 +104,7 @@ class HttpServer:
         """Listen on an address, and return the bound port (a new one if ``port`` is 0).
 
         Args:
-            host: IP address or name to bind.
+            host: IP address to bind, or a name, of which the first address is bound.
             port: TCP port, or 0.
             reuse_port: several processes may share the port (SO_REUSEPORT).
 
@@ -105,22 +112,11 @@ class HttpServer:
             RuntimeError: the server was started before.
             OSError: the address can't be bound.
         """
-        if self._server is not None:
+        if self._listener.is_used:
             raise RuntimeError("the server was started before")
-        loop = asyncio.get_running_loop()
-        handshake_seconds = self._state.limits.handshake_timeout_seconds
-        self._server = await loop.create_server(
-            lambda: HttpConnection(self._state),
-            host,
-            port,
-            ssl=self._ssl_context,
-            backlog=self._backlog,
-            reuse_port=reuse_port,
-            ssl_handshake_timeout=handshake_seconds if self._ssl_context else None,
-            ssl_shutdown_timeout=_CLOSE_SECONDS if self._ssl_context else None,
-        )
+        bound = await self._listener.open(host, port, backlog=self._backlog, reuse_port=reuse_port)
         self._sweep()
-        return int(self._server.sockets[0].getsockname()[1])
+        return bound
 
     async def drain(self, grace_seconds: float) -> None:
         """Stop accepting, finish what is in flight, close what is idle; then cut what is left.
@@ -130,17 +126,20 @@ class HttpServer:
         """
         state = self._state
         state.draining = True
-        if self._server is not None:
-            self._server.close()
+        self._listener.close()
         for connection in list(state.connections):
             connection.drain()
         await self._wait_until_empty(grace_seconds)
+        self._listener.cut()
         for connection in list(state.connections):
             connection.cut()
         await self._wait_until_empty(_CLOSE_SECONDS)
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+
+    def _count_dropped(self) -> None:
+        self._state.counters.evicted += 1
 
     async def _wait_until_empty(self, seconds: float) -> None:
         state = self._state

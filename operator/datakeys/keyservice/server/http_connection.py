@@ -28,6 +28,9 @@ _log = logging.getLogger("datakeys.keyservice.http")
 _REFUSAL_ROOM: Final = 64
 #: Bytes parsed before other connections have their turn: a few hundred requests of the smallest kind.
 _STEP_BYTES: Final = 16 * 1024
+#: Who may be ended for another: first who is at rest, and notices nothing; then who is slow.
+_RESTING: Final = (Phase.IDLE, Phase.HEADER, Phase.BODY)
+_ARRIVING: Final = (Phase.BODY,)
 
 
 @dataclass(slots=True)
@@ -37,6 +40,7 @@ class ServerState:
     Attributes:
         connections: open ones, and closed ones whose handler still runs.
         emptied: set whenever the last connection is gone.
+        held_bytes: of all connections' bodies that aren't handled yet.
         draining: each connection closes as soon as it has answered what it holds.
         date_line: the ``date`` header, renewed by the sweep.
     """
@@ -48,6 +52,7 @@ class ServerState:
     date_line: bytes
     connections: set["HttpConnection"] = field(default_factory=set)
     emptied: asyncio.Event = field(default_factory=asyncio.Event)
+    held_bytes: int = 0
     draining: bool = False
 
 
@@ -59,12 +64,20 @@ def _describe_peer(transport: asyncio.Transport) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _evict_oldest(state: ServerState, phases: tuple[Phase, ...]) -> bool:
+    oldest = state.deadlines.find_oldest(phases)
+    if oldest is not None:
+        oldest.evict()
+    return oldest is not None
+
+
 class HttpConnection(asyncio.Protocol):
     """The protocol object of one connection."""
 
     __slots__ = (
         "_answered",
         "_closing",
+        "_held_bytes",
         "_parser",
         "_peer_finished",
         "_phase",
@@ -89,6 +102,7 @@ class HttpConnection(asyncio.Protocol):
         self._phase_message = 0
         self._answered = 0
         self._closing = False
+        self._held_bytes = 0
         self._peer_finished = False
         self._reading_paused = False
         self._writing_paused = False
@@ -96,11 +110,13 @@ class HttpConnection(asyncio.Protocol):
     # What follows is called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Admit the connection, or refuse it with 503."""
+        """Admit the connection, if need be in place of an idle one; refuse it with 503 if all are at work."""
         state = self._state
         self._transport = cast("asyncio.Transport", transport)
         self._parser = RequestParser(state.limits, _describe_peer(self._transport))
         state.counters.accepted += 1
+        if len(state.connections) >= state.limits.max_connections and not state.draining:
+            _evict_oldest(state, _RESTING)
         open_connections = len(state.connections)
         state.connections.add(self)
         if state.draining or open_connections >= state.limits.max_connections:
@@ -141,6 +157,7 @@ class HttpConnection(asyncio.Protocol):
         self._closing = True
         self._unfed = b""
         self._parser.close()
+        self._weigh()
         self._leave_phase()
         if self._task is None:
             self._forget()
@@ -158,6 +175,17 @@ class HttpConnection(asyncio.Protocol):
             self._task.cancel()
         if self._transport is not None:
             self._transport.abort()
+
+    def evict(self) -> None:
+        """End a connection that has no handler at work; its room is free at once."""
+        self._state.counters.evicted += 1
+        self._closing = True
+        self._unfed = b""
+        self._parser.close()
+        self._weigh()
+        self._leave_phase()
+        self._forget()
+        self.cut()
 
     def time_out(self, phase: Phase) -> None:
         """End a connection whose phase took too long."""
@@ -184,7 +212,12 @@ class HttpConnection(asyncio.Protocol):
         return self._task is not None or bool(self._parser.ready) or bool(self._unfed)
 
     def _is_full(self) -> bool:
-        return self._writing_paused or len(self._parser.ready) >= self._state.limits.max_pipelined
+        if self._writing_paused:
+            return True
+        ready, state = self._parser.ready, self._state
+        if ready and (len(ready) >= state.limits.max_pipelined or self._parser.ready_bytes > _STEP_BYTES):
+            return True
+        return self._task is not None and state.held_bytes > state.limits.max_held_bytes
 
     def _advance(self) -> None:
         """Answer what is complete and parse one step on, as far as back-pressure allows."""
@@ -321,7 +354,8 @@ class HttpConnection(asyncio.Protocol):
         """From now on bytes that arrive are dropped, and the client has little time to close."""
         self._closing = True
         self._unfed = b""
-        self._parser.ready.clear()
+        self._parser.close()
+        self._weigh()
         if self._reading_paused and self._transport is not None:
             self._reading_paused = False
             self._transport.resume_reading()
@@ -348,6 +382,10 @@ class HttpConnection(asyncio.Protocol):
         elif message != self._phase_message:
             self._enter(phase)
         self._phase_message = message
+        if self._held_bytes or self._parser.in_body or self._parser.ready:
+            self._weigh()
+            if self._closing:
+                return
         full = self._is_full() or bool(self._unfed)
         if full is not self._reading_paused and self._transport is not None:
             self._reading_paused = full
@@ -355,6 +393,14 @@ class HttpConnection(asyncio.Protocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+
+    def _weigh(self) -> None:
+        """Count what is held; if all connections hold too much, those go whose bodies have taken longest."""
+        state, held = self._state, self._parser.held_bytes
+        state.held_bytes += held - self._held_bytes
+        self._held_bytes = held
+        while state.held_bytes > state.limits.max_held_bytes and _evict_oldest(state, _ARRIVING):
+            pass
 
     def _find_phase(self) -> Phase:
         if self._task is not None:

@@ -5,7 +5,7 @@ its members, kept in the order of entry, are also in the order of their deadline
 dictionary writes, and a sweep looks only at those that are due and one more.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import IntEnum
 from typing import Generic, TypeVar
 
@@ -69,6 +69,14 @@ class Deadlines(Generic[Member]):
                     break
                 del due[member]
                 yield member, phase
+
+    def find_oldest(self, phases: Iterable[Phase]) -> Member | None:
+        """Return who has been longest in the first of these phases that has members, or None."""
+        for phase in phases:
+            due = self._due.get(phase)
+            if due:
+                return next(iter(due))
+        return None
 
     def __len__(self) -> int:
         return sum(len(due) for due in self._due.values())

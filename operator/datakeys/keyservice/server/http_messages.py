@@ -60,7 +60,9 @@ class HttpLimits:
         idle_timeout_seconds: between two requests.
         write_timeout_seconds: for a client that doesn't read its answers.
         handshake_timeout_seconds: for the TLS handshake.
-        max_connections: open at once; further ones get 503.
+        max_connections: open at once; for a further one the one goes that has asked for nothing for longest.
+        max_handshakes: TLS handshakes at once, beside the connections; of more the oldest is dropped.
+        max_held_bytes: bodies of all connections that are not handled yet; above it the slowest are cut.
         max_pipelined: parsed requests that wait in one connection before it is no longer read.
         max_requests_per_connection: answers before ``connection: close``; 0 is unlimited.
     """
@@ -72,7 +74,9 @@ class HttpLimits:
     idle_timeout_seconds: float = 75.0
     write_timeout_seconds: float = 20.0
     handshake_timeout_seconds: float = 5.0
-    max_connections: int = 10_000
+    max_connections: int = 4_000
+    max_handshakes: int = 512
+    max_held_bytes: int = 32 * 1024 * 1024
     max_pipelined: int = 16
     max_requests_per_connection: int = 0
 
@@ -94,7 +98,8 @@ class HttpCounters:
 
     Attributes:
         accepted: connections, refused ones included; with TLS only after the handshake.
-        refused: connections beyond ``max_connections``.
+        refused: connections beyond ``max_connections``, while none of the others could go.
+        evicted: connections and handshakes ended to make room for others.
         requests: complete requests given to the handler.
         timeouts: connections ended since a header, body, answer or close took too long.
         idle_closed: keep-alive connections ended after ``idle_timeout_seconds``.
@@ -104,6 +109,7 @@ class HttpCounters:
 
     accepted: int = 0
     refused: int = 0
+    evicted: int = 0
     requests: int = 0
     timeouts: int = 0
     idle_closed: int = 0

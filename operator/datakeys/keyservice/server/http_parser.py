@@ -106,6 +106,16 @@ class RequestParser:
         if self.in_headers or self.in_body:
             self._bound_unfinished(len(data))
 
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes of all bodies, of complete requests and of the one that is arriving."""
+        return len(self._body) + self.ready_bytes
+
+    @property
+    def ready_bytes(self) -> int:
+        """Return the bytes of the complete requests' bodies."""
+        return sum(len(request.body) for request in self.ready)
+
     def close(self) -> None:
         """Drop all state, and the reference cycle with the tokenizer. The parser is of no use after."""
         self._tokenizer = None
