@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
-from datakeys.contract.errors import KeyUnavailableError, KmsError, error_from_code
+from datakeys.contract.errors import KeyUnavailableError, KmsError, UnrecognizedClientError, error_from_code
 from datakeys.contract.identity import HEADER_ACCOUNT, HEADER_OBJECT_NAME
 from datakeys.controller import metrics
 from datakeys.controller.decisions.key_calls import KeyCall, KeyOperation
@@ -50,6 +50,8 @@ class KeyServiceClient:
         self._tls = FreshTlsContext(ca_file)
         self._token = FreshFile(token_file)
         self._session: aiohttp.ClientSession | None = None
+        #: The last call's token was refused.
+        self._refused = False
 
     async def __aenter__(self) -> Self:
         """Open the pool."""
@@ -195,7 +197,9 @@ class KeyServiceClient:
             answer = await self._send(operation, account, parameters, object_name)
         except KmsError as error:
             metrics.KEYSERVICE_CALLS.labels(operation, error.code).inc()
+            self._refused = isinstance(error, UnrecognizedClientError)
             raise
+        self._refused = False
         metrics.KEYSERVICE_CALLS.labels(operation, "OK").inc()
         return answer
 
@@ -233,6 +237,9 @@ class KeyServiceClient:
             headers[HEADER_ACCOUNT] = account
         if object_name is not None:
             headers[HEADER_OBJECT_NAME] = object_name
+        if self._refused:
+            # That replica's clock may be wrong: the next connection may lead to another.
+            headers["Connection"] = "close"
         async with self._session.post(
             self._url,
             data=body,

@@ -25,6 +25,7 @@ from datakeys.contract.errors import (
     KmsError,
     NotFoundError,
     ThrottlingError,
+    UnrecognizedClientError,
 )
 from datakeys.controller.decisions.key_calls import KeyCall, KeyOperation
 from datakeys.controller.keyservice_answers import ChangedKey, Grant, KeyChanges, KeyRotation
@@ -77,6 +78,7 @@ class Server:
     folder: Path
     answers: list[web.Response | str] = field(default_factory=list)
     requests: list[tuple[dict[str, str], Any]] = field(default_factory=list)
+    connections: list[object] = field(default_factory=list)
     url: str = ""
 
     def will(self, answer: Any, status: int = 200) -> None:
@@ -90,6 +92,7 @@ class Server:
     async def handle(self, request: web.Request) -> web.Response:
         """Remember a request and answer it; ``hang up`` closes the connection without an answer."""
         self.requests.append((dict(request.headers), json.loads(await request.text())))
+        self.connections.append(request.transport)
         answer = self.answers.pop(0)
         if isinstance(answer, str):
             assert request.transport is not None
@@ -245,6 +248,24 @@ async def test_closed_connection_is_tried_once_more(server: Server) -> None:
     async with server.client() as client:
         with pytest.raises(KeyUnavailableError, match="closes the connection"):
             await client.describe_key("shop", "k")
+
+
+async def test_a_refused_token_is_tried_on_another_connection(server: Server) -> None:
+    """The replica's clock may be wrong: a kept connection to it would lead nowhere else for ever."""
+    for _ in range(2):
+        server.will({"__type": "UnrecognizedClientException", "message": "m"}, 400)
+    for _ in range(2):
+        server.will({"KeyMetadata": METADATA})
+    async with server.client() as client:
+        for _ in range(2):
+            with pytest.raises(UnrecognizedClientError):
+                await client.describe_key("shop", "k")
+        for _ in range(2):
+            await client.describe_key("shop", "k")
+    first, again, other, kept = server.connections
+    assert first is again
+    assert other is not first
+    assert kept is not first
 
 
 async def test_a_rotation_is_never_sent_twice(server: Server) -> None:
