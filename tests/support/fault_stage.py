@@ -1,7 +1,7 @@
 """Two key services, two controllers and what is between them and a real API server, all of which can fail.
 
 Zone: tests. The API server and the key services are reached through relays; whoever ends is started again, as
-a kubelet does. The webhook's registration is removed: what it adds to a workload is in the builders.
+a kubelet does. Without a webhook, its registration is removed: what it adds to a workload is in the builders.
 """
 
 import json
@@ -98,6 +98,12 @@ class FaultStage:
         assert eventually(lambda: process.answers("/readyz") == 200, 60), process.log.read_text()[-2000:]
         return process
 
+    def keep_replicas(self) -> Kubelet:
+        """Let a kubelet look after the key services in place of the present ones."""
+        for replica in self.replicas:
+            replica.kill()
+        return Kubelet(*(lambda number=number: self.start_replica(number) for number in range(REPLICAS)))
+
     def controllers(self, number: int = 2, **extra: str) -> Kubelet:
         """Run controllers."""
         names = [f"controller-{it}" for it in range(number)]
@@ -134,8 +140,10 @@ class FaultStage:
 
 
 @contextmanager
-def running_stage(kubeconfig: Path, api: client.ApiClient, folder: Path) -> Iterator[FaultStage]:
-    """Run the key services; ends all that was started."""
+def running_stage(
+    kubeconfig: Path, api: client.ApiClient, folder: Path, *, with_webhook: bool = False
+) -> Iterator[FaultStage]:
+    """Run the key services; ends all that was started. With a webhook, the caller must run it."""
     if backend.uses_kind():
         pytest.skip("the components of a kind cluster can't be killed one by one from outside")
     config = yaml.safe_load(kubeconfig.read_text())
@@ -149,8 +157,9 @@ def running_stage(kubeconfig: Path, api: client.ApiClient, folder: Path) -> Iter
             Relay([("127.0.0.1", port) for port in ports]) as to_keyservices,
             running_rig(relayed, api, folder) as rig,
         ):
-            admission = client.AdmissionregistrationV1Api(api)
-            admission.delete_mutating_webhook_configuration("datakeys-webhook")
+            if not with_webhook:
+                admission = client.AdmissionregistrationV1Api(api)
+                admission.delete_mutating_webhook_configuration("datakeys-webhook")
             rig.keyservice_port = to_keyservices.port
             stage = FaultStage(kubeconfig, rig, to_cluster, to_keyservices, ports)
             rig.start_keyservice(DATAKEYS_LISTEN=f"127.0.0.1:{ports[0]}")

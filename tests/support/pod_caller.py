@@ -11,8 +11,8 @@ from controller_wire import Wire
 from datakeys.contract.identity import AUDIENCE
 
 
-def start_pod(rig: Rig, namespace: str, account: str = "app") -> Wire:
-    """Make a pod of a ServiceAccount; return calls of the key service with its token."""
+def start_pod(rig: Rig, namespace: str, account: str = "app", seconds: int = TOKEN_SECONDS) -> Wire:
+    """Make a pod of a ServiceAccount; return calls of the key service with its token, valid for a time."""
     core, name = client.CoreV1Api(rig.api), f"pod-{uuid.uuid4().hex[:6]}"
     try:
         core.create_namespaced_service_account(namespace, _named(account))
@@ -23,7 +23,7 @@ def start_pod(rig: Rig, namespace: str, account: str = "app") -> Wire:
     body: Any = {**_named(name), "spec": {"serviceAccountName": account, "containers": [container]}}
     pod: Any = core.create_namespaced_pod(namespace, body)
     bound = {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": pod.metadata.uid}
-    spec = {"audiences": [AUDIENCE], "expirationSeconds": TOKEN_SECONDS, "boundObjectRef": bound}
+    spec = {"audiences": [AUDIENCE], "expirationSeconds": seconds, "boundObjectRef": bound}
     request: Any = {"spec": spec}
     answer: Any = core.create_namespaced_service_account_token(account, namespace, request)
     return Wire(rig, "", token=answer.status.token)

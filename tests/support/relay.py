@@ -15,15 +15,16 @@ T = TypeVar("T")
 
 
 class Relay:
-    """Accepts on the loopback address and leads each connection to the next target, dead or alive.
+    """Accepts on an address and leads each connection to the next target, dead or alive.
 
     Attributes:
         accepted: How many connections came.
         refused: How many of them found their target dead.
     """
 
-    def __init__(self, targets: Sequence[tuple[str, int]], port: int = 0) -> None:
-        self.port = port
+    def __init__(self, targets: Sequence[tuple[str, int]], host: str = "127.0.0.1") -> None:
+        self.port = 0
+        self._host = host
         self.accepted = self.refused = 0
         self._targets = itertools.cycle(targets)
         self._loop = asyncio.new_event_loop()
@@ -53,7 +54,7 @@ class Relay:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, self._host, 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _end(self) -> None:

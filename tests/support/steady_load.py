@@ -31,11 +31,17 @@ _DELETED_EVERY: Final = 4
 UNREACHABLE: Final = (ApiException, urllib3.exceptions.HTTPError, OSError)
 
 
+def build_stamped(name: str) -> Json:
+    """Return a Deployment that asks for a data key, as the webhook leaves it."""
+    return build_workload("Deployment", name)
+
+
 @dataclass
 class Load:
     """Ten requests per second in one namespace, from `__enter__` until `audit`.
 
     Attributes:
+        build_annotated: Makes a Deployment from its name.
         names: Requests that the API server has taken, those for workloads too.
         refusals: Calls that failed and were made again, by the kind of error.
         deleted: How many Secrets were deleted.
@@ -43,6 +49,7 @@ class Load:
 
     rig: Rig
     objects: Objects
+    build_annotated: Callable[[str], Json] = build_stamped
     names: list[str] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     deleted: int = 0
@@ -145,7 +152,7 @@ class Load:
 
     def _create_workload(self, number: int) -> None:
         workloads = WorkloadClient(self.objects.api, self.objects.namespace)
-        workloads.create(build_workload("Deployment", f"w{number:04d}"), _request_timeout=CALL_SECONDS)
+        workloads.create(self.build_annotated(f"w{number:04d}"), _request_timeout=CALL_SECONDS)
 
     def _delete_secret(self, name: str) -> None:
         try:
