@@ -71,9 +71,9 @@ def test_wrong_root_key(objects: ObjectsApi) -> None:
     store = KubernetesStore(objects, RootKey(b"s" * 32))
     Watcher(objects, store.cache, Clock(0)).list_all()
     with pytest.raises(RootKeyError, match="isn't the root key"):
-        check_root_key(store.cache.record_count, store.cache.broken_count)
-    check_root_key(0, 0)
-    check_root_key(5, 1)
+        check_root_key(store.cache.record_count, store.cache.broken_count, store.cache.newer_count)
+    check_root_key(0, 0, 0)
+    check_root_key(5, 1, 1)
 
 
 def test_one_line_tells_of_all_broken_records(objects: ObjectsApi, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from datakeys.contract.errors import DependencyTimeoutError, IntegrityError
 from datakeys.keyservice.local.data_directory import DataDirectoryError
 from datakeys.keyservice.material.root_key import RootKey
 from datakeys.keyservice.store import codec
+from datakeys.keyservice.store.format_version import NewerFormatError
 from datakeys.keyservice.store.memory import MemoryStore
 from datakeys.keyservice.store.records import Record
 
@@ -50,24 +51,33 @@ class SqliteStore(MemoryStore):
 
     def _prepare(self, path: Path) -> None:
         run = self._database.execute
-        run("PRAGMA journal_mode = WAL")
-        run("PRAGMA synchronous = FULL")
         found = run("PRAGMA user_version").fetchone()[0]
         if found not in (0, _FORMAT):
-            raise DataDirectoryError(f"{path} has format {found}; this version reads format {_FORMAT} only")
+            raise DataDirectoryError(
+                f"{path} has format {found}; this version reads format {_FORMAT} only: "
+                "run the version that wrote it; nothing was changed"
+            )
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = FULL")
         run("CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID")
         run(f"PRAGMA user_version = {_FORMAT}")
 
     def _load(self, path: Path) -> None:
-        good = broken = 0
+        good = broken = newer = 0
         for name, body in self._database.execute("SELECT name, body FROM records"):
             try:
                 self.index.put(self._decode(name, body))
                 good += 1
-            except IntegrityError:
+            except IntegrityError as error:
                 broken += 1
-                _LOG.error("stored record fails authentication", extra={"record": name})
-                self._mark_broken(body)
+                newer += isinstance(error, NewerFormatError)
+                _LOG.error("stored record can't be read", extra={"record": name, "cause": error.message})
+                self._mark_broken(body, error.message)
+        if newer and not good:
+            raise DataDirectoryError(
+                f"{newer} records in {path} have a later format version than this version reads: "
+                "run the version that wrote them; nothing was changed"
+            )
         if broken and not good:
             raise DataDirectoryError(
                 f"none of the {broken} records in {path} is authentic under the root key beside it: "
@@ -83,11 +93,11 @@ class SqliteStore(MemoryStore):
             raise IntegrityError("a stored record is malformed") from None
         return codec.decode(self._root_key, secret)
 
-    def _mark_broken(self, body: str) -> None:
+    def _mark_broken(self, body: str, cause: str) -> None:
         try:
             labels = json.loads(body)["metadata"]["labels"]
             if labels[codec.LABEL_RECORD] == codec.KIND_KEY:
-                self.index.mark_broken(str(labels[codec.LABEL_KEY_ID]))
+                self.index.mark_broken(str(labels[codec.LABEL_KEY_ID]), cause)
         except (ValueError, TypeError, KeyError):
             return
 

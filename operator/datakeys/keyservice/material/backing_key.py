@@ -93,8 +93,13 @@ class SealedBackingKey:
         Raises:
             IntegrityError: The length or the format version is wrong.
         """
-        if len(raw) <= SEAL_OVERHEAD_BYTES or raw[0] != SEAL_FORMAT_V1:
-            raise IntegrityError("sealed key material has an unknown format")
+        if len(raw) <= SEAL_OVERHEAD_BYTES:
+            raise IntegrityError("sealed key material is too short")
+        if raw[0] != SEAL_FORMAT_V1:
+            raise IntegrityError(
+                f"sealed key material has format version {raw[0]}, this key service reads version "
+                f"{SEAL_FORMAT_V1} only: run the version that wrote it"
+            )
         iv_start = 1 + SEAL_NONCE_BYTES
         wrapped_start = iv_start + IV_BYTES
         return cls(raw[1:iv_start], raw[iv_start:wrapped_start], raw[wrapped_start:])

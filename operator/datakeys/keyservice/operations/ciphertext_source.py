@@ -14,7 +14,7 @@ from datakeys.contract.errors import (
     InvalidCiphertextError,
     ValidationError,
 )
-from datakeys.keyservice.material.ciphertext_blob import CiphertextBlob, parse_blob
+from datakeys.keyservice.material.ciphertext_blob import BLOB_FORMAT_V1, CiphertextBlob, parse_blob
 from datakeys.keyservice.operations.access import (
     authorize,
     deny_unknown,
@@ -92,7 +92,7 @@ def open_ciphertext(
     """
     blob = None
     if source.algorithm == SYMMETRIC_DEFAULT and source.blob:
-        blob = parse_blob(source.blob)
+        blob = _parse(call, source.blob)
     record = _find_key(service, call, operation, source, blob, grant_tokens)
     call.audit.key_arn = service.key_arn(record.account, record.key_id)
     authorize(call, operation, service, record, context=source.context, grant_tokens=grant_tokens)
@@ -108,6 +108,20 @@ def open_ciphertext(
         raise InvalidCiphertextError
     plaintext = service.keyring.open(record, blob.material_id).decrypt(blob, source.context_bytes)
     return Opened(record, call.audit.key_arn, plaintext, blob.material_id)
+
+
+def _parse(call: Call, raw: bytes) -> CiphertextBlob:
+    """Return a parsed blob. The caller isn't told what is wrong with one; the audit log has its version.
+
+    Raises:
+        InvalidCiphertextError: It can't be parsed.
+    """
+    try:
+        return parse_blob(raw)
+    except InvalidCiphertextError:
+        if raw[0] != BLOB_FORMAT_V1:
+            call.audit.reason = f"the ciphertext blob has the unknown format version {raw[0]}"
+        raise
 
 
 def _find_key(

@@ -52,6 +52,10 @@ def parse_grant_token(root_key: RootKey, token: str) -> tuple[str, str]:
     content, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
     if len(content) != _CONTENT_BYTES or not hmac.compare_digest(mac, root_key.mac_grant_token(content)):
         raise InvalidGrantTokenError("The grant token is not valid.")
+    if content[0] != TOKEN_FORMAT_V1:
+        raise InvalidGrantTokenError(
+            f"The grant token has format version {content[0]}, this key service reads {TOKEN_FORMAT_V1} only."
+        )
     digits = content[1 : 1 + _KEY_ID_BYTES].hex()
     key_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
     return key_id, content[1 + _KEY_ID_BYTES : -_SALT_BYTES].hex()

@@ -59,7 +59,12 @@ def open_import_token(root_key: RootKey, key_id: str, token: bytes, now: float) 
     if len(header) != _HEADER.size:
         raise InvalidImportTokenError(_INVALID)
     version, named, place, valid_to = _HEADER.unpack(header)
-    if version != TOKEN_FORMAT_V1 or place >= len(_ALGORITHMS):
+    if version != TOKEN_FORMAT_V1:
+        raise InvalidImportTokenError(
+            f"The import token has format version {version}, this key service reads {TOKEN_FORMAT_V1} only: "
+            "get new parameters for import."
+        )
+    if place >= len(_ALGORITHMS):
         raise InvalidImportTokenError(_INVALID)
     try:
         wrapping_key = root_key.unseal_wrapping_key(sealed, b"datakeys.dev/import-token" + header)

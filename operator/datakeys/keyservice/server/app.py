@@ -138,7 +138,7 @@ class App:
         self._watcher = watcher = Watcher(self._secrets, store.cache, time.monotonic)
         watcher.start()
         await asyncio.get_running_loop().run_in_executor(self._executor, watcher.synced.wait)
-        check_root_key(store.cache.record_count, store.cache.broken_count)
+        check_root_key(store.cache.record_count, store.cache.broken_count, store.cache.newer_count)
         authenticator = await self._build_authenticator()
         audit = AuditLog(settings.cluster_name)
         dispatcher = Dispatcher(
@@ -205,7 +205,11 @@ class App:
         add = self._metrics.add_gauge
         add("cache_age_seconds", "Seconds since the cluster was last heard from.", watcher.age_seconds)
         add("records", "Authentic records.", lambda: store.cache.record_count)
-        add("broken_records", "Records that fail authentication.", lambda: store.cache.broken_count)
+        add(
+            "broken_records",
+            "Records that fail authentication or have a later format version.",
+            lambda: store.cache.broken_count,
+        )
         add(
             "certificate_expiry_timestamp_seconds",
             "End of the served certificate's validity.",

@@ -12,13 +12,14 @@ from datakeys.keyservice.store.records import AliasRecord, GrantRecord, KeyRecor
 
 
 class RecordIndex:
-    """All records that are known, and the ids of keys whose record fails authentication."""
+    """All records that are known, and the ids of keys whose record can't be read."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._keys: dict[str, KeyRecord] = {}
         self._scheduled: dict[str, KeyRecord] = {}
-        self._broken_keys: set[str] = set()
+        #: Key id -> why its record can't be read.
+        self._broken_keys: dict[str, str] = {}
         self._by_object: dict[tuple[str, str], str] = {}
         self._aliases: dict[str, dict[str, AliasRecord]] = {}
         self._grants: dict[str, dict[str, GrantRecord]] = {}
@@ -32,11 +33,13 @@ class RecordIndex:
         """Return a key, or None.
 
         Raises:
-            IntegrityError: Its stored record fails authentication.
+            IntegrityError: Its stored record fails authentication, or is of a later version.
         """
         record = self._keys.get(key_id)
-        if record is None and key_id in self._broken_keys:
-            raise IntegrityError("the stored record of the key fails authentication")
+        if record is None:
+            cause = self._broken_keys.get(key_id)
+            if cause is not None:
+                raise IntegrityError(cause)
         return record
 
     def find_key_by_object(self, account: str, object_name: str) -> KeyRecord | None:
@@ -110,15 +113,15 @@ class RecordIndex:
                 grants.pop(record.grant_id, None)
                 self._grants[record.key_id] = grants
 
-    def mark_broken(self, key_id: str) -> None:
-        """Remember that a key's record fails authentication."""
+    def mark_broken(self, key_id: str, cause: str) -> None:
+        """Remember why a key's record can't be read."""
         with self.lock:
-            self._broken_keys.add(key_id)
+            self._broken_keys[key_id] = cause
 
     def unmark_broken(self, key_id: str) -> None:
         """Forget a broken record that is gone."""
         with self.lock:
-            self._broken_keys.discard(key_id)
+            self._broken_keys.pop(key_id, None)
 
     def _put_key(self, record: KeyRecord) -> None:
         if record.key_id not in self._keys:
@@ -128,7 +131,7 @@ class RecordIndex:
             self._scheduled.pop(record.key_id, None)
         else:
             self._scheduled[record.key_id] = record
-        self._broken_keys.discard(record.key_id)
+        self._broken_keys.pop(record.key_id, None)
         if record.object_name:
             self._by_object[record.account, record.object_name] = record.key_id
         self._notify(record.key_id, self.listeners)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from datakeys.contract.errors import IntegrityError
 from datakeys.keyservice.store.codec import KIND_KEY, LABEL_KEY_ID, LABEL_RECORD
+from datakeys.keyservice.store.format_version import NewerFormatError
 from datakeys.keyservice.store.index import RecordIndex
 from datakeys.keyservice.store.records import Record
 
@@ -25,6 +26,8 @@ class _Entry:
     version: int
     record: Record | None
     broken_key_id: str = ""
+    cause: str = ""
+    newer: bool = False
 
 
 class RecordCache:
@@ -44,16 +47,22 @@ class RecordCache:
 
     @property
     def broken_count(self) -> int:
-        """Return how many records fail authentication."""
+        """Return how many records can't be read: they fail authentication, or are of a later version."""
         with self.index.lock:
             return sum(entry.record is None for entry in self._entries.values())
+
+    @property
+    def newer_count(self) -> int:
+        """Return how many of the broken records only a later version of this service reads."""
+        with self.index.lock:
+            return sum(entry.newer for entry in self._entries.values())
 
     def apply(self, secret: Mapping[str, Any]) -> None:
         """Take over a Secret's state, unless a newer one is known."""
         _tell_broken(self._apply(secret))
 
-    def _apply(self, secret: Mapping[str, Any]) -> list[str]:
-        """Take over a Secret's state; return its name if that is new and fails authentication."""
+    def _apply(self, secret: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Take over a Secret's state; return name and cause if that is new and can't be read."""
         metadata = secret["metadata"]
         name, uid, version = str(metadata["name"]), str(metadata["uid"]), int(metadata["resourceVersion"])
         with self.index.lock:
@@ -67,8 +76,8 @@ class RecordCache:
             if entry.record is not None:
                 self.index.put(entry.record)
             elif entry.broken_key_id:
-                self.index.mark_broken(entry.broken_key_id)
-            return [name] if entry.record is None else []
+                self.index.mark_broken(entry.broken_key_id, entry.cause)
+            return [(name, entry.cause)] if entry.record is None else []
 
     def remove(self, name: str, uid: str, *, confirmed: bool) -> None:
         """Forget a Secret; ``confirmed`` if the watch or a list said so, not only the own delete."""
@@ -86,7 +95,8 @@ class RecordCache:
         """Take over a complete list made at a resource version; newer own writes stay."""
         listed_at = int(version)
         with self.index.lock:
-            seen_names, seen_uids, broken = set(), set(), []
+            seen_names, seen_uids = set(), set()
+            broken: list[tuple[str, str]] = []
             for secret in secrets:
                 seen_names.add(secret["metadata"]["name"])
                 seen_uids.add(secret["metadata"]["uid"])
@@ -100,10 +110,11 @@ class RecordCache:
     def _read(self, secret: Mapping[str, Any], uid: str, version: int) -> _Entry:
         try:
             return _Entry(uid, version, self._decode(secret))
-        except IntegrityError:
+        except IntegrityError as error:
             labels = secret["metadata"].get("labels") or {}
             key_id = str(labels.get(LABEL_KEY_ID, "")) if labels.get(LABEL_RECORD) == KIND_KEY else ""
-            return _Entry(uid, version, None, key_id)
+            newer = isinstance(error, NewerFormatError)
+            return _Entry(uid, version, None, key_id, error.message, newer)
 
     def _retract(self, old: _Entry, new: _Entry | None) -> None:
         if old.record is None:
@@ -112,11 +123,13 @@ class RecordCache:
             self.index.drop(old.record)
 
 
-def _tell_broken(names: list[str]) -> None:
-    """Log one line however many there are: under a wrong root key it is every record."""
-    if names:
+def _tell_broken(broken: list[tuple[str, str]]) -> None:
+    """Log one line for each cause however many there are: under a wrong root key it is every record."""
+    for cause in sorted({cause for _, cause in broken}):
+        names = [name for name, of in broken if of == cause]
         _LOG.error(
-            "stored records fail authentication", extra={"count": len(names), "secrets": names[:_MAX_NAMED]}
+            "stored records can't be read",
+            extra={"cause": cause, "count": len(names), "secrets": names[:_MAX_NAMED]},
         )
 
 

@@ -7,11 +7,20 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from datakeys.contract.key_types import KeyOrigin, KeySpec, KeyState, KeyUsage
-
-RECORD_FORMAT_V1: Final = 1
+from datakeys.keyservice.store.format_version import (
+    ALIAS_MEMBERS,
+    GRANT_MEMBERS,
+    KEY_MEMBERS,
+    MATERIAL_MEMBERS,
+    MEMBER_FORMAT_VERSION,
+    RECORD_FORMAT_V1,
+    add_unknown,
+    check_format_version,
+    keep_unknown,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,7 @@ class MaterialRecord:
         valid_to: When imported material expires; None if it doesn't.
         description: The importer's words.
         fingerprint: Keyed fingerprint of imported material in hex: the same bytes must come back.
+        unknown: Members of a later version, as JSON.
     """
 
     material_id: str
@@ -41,10 +51,11 @@ class MaterialRecord:
     valid_to: float | None = None
     description: str = ""
     fingerprint: str = ""
+    unknown: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
+        known = {
             "materialId": self.material_id,
             "sealed": base64.b64encode(self.sealed).decode(),
             "createdAt": self.created_at,
@@ -56,6 +67,7 @@ class MaterialRecord:
             "description": self.description,
             "fingerprint": self.fingerprint,
         }
+        return add_unknown(known, self.unknown)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -79,6 +91,7 @@ class MaterialRecord:
             valid_to=_optional_float(data.get("validTo")),
             description=str(data.get("description", "")),
             fingerprint=str(data.get("fingerprint", "")),
+            unknown=keep_unknown(data, MATERIAL_MEMBERS),
         )
 
 
@@ -92,6 +105,7 @@ class KeyRecord:
         policy: The key policy's text; empty for the default policy.
         rotation_period_days: Days between automatic rotations; None if they are off.
         next_rotation_at: When the next automatic rotation is due; None if they are off.
+        unknown: Members of a later version, as JSON.
     """
 
     key_id: str
@@ -111,6 +125,7 @@ class KeyRecord:
     policy: str = ""
     rotation_period_days: int | None = None
     next_rotation_at: float | None = None
+    unknown: str = ""
 
     def find_material(self, material_id: str | None) -> MaterialRecord | None:
         """Return a version of the material, or None."""
@@ -146,8 +161,8 @@ class KeyRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "formatVersion": RECORD_FORMAT_V1,
+        known = {
+            MEMBER_FORMAT_VERSION: RECORD_FORMAT_V1,
             "keyId": self.key_id,
             "account": self.account,
             "keySpec": self.key_spec,
@@ -166,6 +181,7 @@ class KeyRecord:
             "rotationPeriodDays": self.rotation_period_days,
             "nextRotationAt": self.next_rotation_at,
         }
+        return add_unknown(known, self.unknown)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -174,7 +190,7 @@ class KeyRecord:
         Raises:
             KeyError, TypeError, ValueError: It isn't one.
         """
-        _check_version(data)
+        check_format_version(data)
         period = data.get("rotationPeriodDays")
         return cls(
             key_id=str(data["keyId"]),
@@ -194,29 +210,32 @@ class KeyRecord:
             policy=str(data.get("policy", "")),
             rotation_period_days=None if period is None else int(period),
             next_rotation_at=_optional_float(data.get("nextRotationAt")),
+            unknown=keep_unknown(data, KEY_MEMBERS),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class AliasRecord:
-    """One alias; ``name`` has its prefix ``alias/``."""
+    """One alias; ``name`` has its prefix ``alias/``; ``unknown``: members of a later version, as JSON."""
 
     account: str
     name: str
     key_id: str
     created_at: float
     updated_at: float
+    unknown: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "formatVersion": RECORD_FORMAT_V1,
+        known = {
+            MEMBER_FORMAT_VERSION: RECORD_FORMAT_V1,
             "account": self.account,
             "name": self.name,
             "keyId": self.key_id,
             "createdAt": self.created_at,
             "updatedAt": self.updated_at,
         }
+        return add_unknown(known, self.unknown)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -225,13 +244,14 @@ class AliasRecord:
         Raises:
             KeyError, TypeError, ValueError: It isn't one.
         """
-        _check_version(data)
+        check_format_version(data)
         return cls(
             str(data["account"]),
             str(data["name"]),
             str(data["keyId"]),
             float(data["createdAt"]),
             float(data["updatedAt"]),
+            keep_unknown(data, ALIAS_MEMBERS),
         )
 
 
@@ -243,6 +263,7 @@ class GrantRecord:
         grant_id: 64 lower-case hex characters.
         grantee: User name of a ServiceAccount, ``system:serviceaccount:<namespace>:<name>``.
         issuing_account: The namespace that issued it.
+        unknown: Members of a later version, as JSON.
     """
 
     grant_id: str
@@ -255,11 +276,12 @@ class GrantRecord:
     retiring_principal: str = ""
     context_equals: Mapping[str, str] | None = None
     context_subset: Mapping[str, str] | None = None
+    unknown: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "formatVersion": RECORD_FORMAT_V1,
+        known = {
+            MEMBER_FORMAT_VERSION: RECORD_FORMAT_V1,
             "grantId": self.grant_id,
             "keyId": self.key_id,
             "issuingAccount": self.issuing_account,
@@ -271,6 +293,7 @@ class GrantRecord:
             "contextEquals": None if self.context_equals is None else dict(self.context_equals),
             "contextSubset": None if self.context_subset is None else dict(self.context_subset),
         }
+        return add_unknown(known, self.unknown)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -279,7 +302,7 @@ class GrantRecord:
         Raises:
             KeyError, TypeError, ValueError: It isn't one.
         """
-        _check_version(data)
+        check_format_version(data)
         return cls(
             grant_id=str(data["grantId"]),
             key_id=str(data["keyId"]),
@@ -291,6 +314,7 @@ class GrantRecord:
             retiring_principal=str(data["retiringPrincipal"]),
             context_equals=_optional_pairs(data["contextEquals"]),
             context_subset=_optional_pairs(data["contextSubset"]),
+            unknown=keep_unknown(data, GRANT_MEMBERS),
         )
 
 
@@ -307,8 +331,3 @@ def _optional_pairs(value: Any) -> dict[str, str] | None:  # noqa: ANN401 - JSON
     if not isinstance(value, dict):
         raise TypeError("a constraint's context must be an object")
     return {str(name): str(one) for name, one in value.items()}
-
-
-def _check_version(data: Mapping[str, Any]) -> None:
-    if data["formatVersion"] != RECORD_FORMAT_V1:
-        raise ValueError("unknown format version of a record")

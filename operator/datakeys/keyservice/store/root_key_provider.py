@@ -81,12 +81,22 @@ class EmbeddedRootKeyProvider:
         }
 
 
-def check_root_key(record_count: int, broken_count: int) -> None:
-    """Check that the root key opens what is stored.
+def check_root_key(record_count: int, broken_count: int, newer_count: int) -> None:
+    """Check that the root key opens what is stored, and that this version reads it.
+
+    Args:
+        record_count: Records that can be read.
+        broken_count: Records that can't.
+        newer_count: Those of them that are authentic, but have a later format version.
 
     Raises:
-        RootKeyError: Records exist and none is authentic under this root key.
+        RootKeyError: Records exist and none can be read.
     """
+    if newer_count and not record_count:
+        raise RootKeyError(
+            f"{newer_count} stored records have a later format version than this key service reads: "
+            "run the version that wrote them, or a later one; nothing was changed"
+        )
     if broken_count and not record_count:
         raise RootKeyError(
             f"none of the {broken_count} stored records is authentic under Secret {ROOT_KEY_SECRET}: "
