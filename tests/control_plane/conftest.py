@@ -15,6 +15,8 @@ from controller_rig import Process, Rig, running_rig
 from custom_objects import Objects, fresh_objects
 from deployment import wait_until
 from left_behind import remove_what_is_left
+from testcluster.binaries import path_of
+from testcluster.recipes import CONTROLLER_MANAGER
 from user_rights import Users
 from webhook_rig import running_webhook
 
@@ -120,6 +122,25 @@ def webhook(
     """Run the webhook for all tests here."""
     with running_webhook(control_plane, api_client, tmp_path_factory.mktemp("webhook")) as installation:
         yield installation
+
+
+@pytest.fixture(scope="module")
+def garbage_collector(
+    control_plane: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the garbage collector of Kubernetes, and none of its other controllers."""
+    command = [
+        str(path_of(CONTROLLER_MANAGER)),
+        f"--kubeconfig={control_plane}",
+        "--controllers=garbage-collector-controller",
+        "--leader-elect=false",
+        "--secure-port=0",
+    ]
+    with (tmp_path_factory.mktemp("collector") / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    yield process
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture

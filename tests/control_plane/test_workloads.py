@@ -17,8 +17,6 @@ from kubernetes import client
 from annotated_workloads import KINDS, Json, WorkloadClient, build_owner, build_workload
 from controller_rig import Process, Rig, eventually, running_rig
 from custom_objects import ALIASES, KEYS, REQUESTS, Objects
-from testcluster.binaries import path_of
-from testcluster.recipes import CONTROLLER_MANAGER
 from user_rights import build_alias
 
 DELETE = {"deletion-policy": "Delete"}
@@ -55,25 +53,6 @@ def workloads(shop: Objects) -> Iterator[WorkloadClient]:
     workloads = WorkloadClient(shop.api, shop.namespace)
     yield workloads
     workloads.delete_all()
-
-
-@pytest.fixture(scope="module")
-def garbage_collector(
-    control_plane: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the garbage collector of Kubernetes, and none of its other controllers."""
-    command = [
-        str(path_of(CONTROLLER_MANAGER)),
-        f"--kubeconfig={control_plane}",
-        "--controllers=garbage-collector-controller",
-        "--leader-elect=false",
-        "--secure-port=0",
-    ]
-    with (tmp_path_factory.mktemp("collector") / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    yield process
-    process.kill()
-    process.wait()
 
 
 def names(shop: Objects) -> list[str]:

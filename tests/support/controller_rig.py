@@ -186,9 +186,13 @@ class Rig:
 
     def start_controller(self, identity: str = "one", **extra: str) -> Process:
         """Start a controller; it isn't waited for."""
+        return self._start("controller", self.build_controller_settings(identity, **extra))
+
+    def build_controller_settings(self, identity: str = "one", **extra: str) -> dict[str, str]:
+        """Return a controller's environment variables, apart from those that every process has."""
         token = self.folder / "keyservice-token"
         token.write_text(self.token("datakeys-controller", AUDIENCE))
-        environment = {
+        return {
             "DATAKEYS_KEYSERVICE_URL": f"https://{self.keyservice_host}:{self.keyservice_port}",
             "DATAKEYS_KEYSERVICE_CA_FILE": str(self.folder / "ca.crt"),
             "DATAKEYS_TOKEN_FILE": str(token),
@@ -198,7 +202,6 @@ class Rig:
             "DATAKEYS_LEASE_RETRY_SECONDS": "1",
             **extra,
         }
-        return self._start("controller", environment)
 
     def start_webhook(self, address: str, port: int, tls_directory: Path, **extra: str) -> Process:
         """Start a webhook; it waits for its certificate in this folder."""
@@ -229,9 +232,6 @@ class Rig:
 
     def _start(self, name: str, environment: Mapping[str, str]) -> Process:
         number = len(self.processes)
-        sites = self.folder / "site"
-        sites.mkdir(exist_ok=True)
-        (sites / "sitecustomize.py").write_text(_RESOLVER.format(name=self.keyservice_host))
         log, health_port = self.folder / f"{name}-{number}.log", free_port()
         with log.open("wb") as output:
             popen = subprocess.Popen(
@@ -239,19 +239,26 @@ class Rig:
                 cwd=ROOT,
                 stdout=output,
                 stderr=output,
-                env={
-                    "PATH": os.environ["PATH"],
-                    "PYTHONPATH": f"{sites}:{ROOT / 'operator'}",
-                    "KUBECONFIG": str(self.write_kubeconfig(f"datakeys-{name}")),
-                    "DATAKEYS_CLUSTER_NAME": CLUSTER_NAME,
-                    "DATAKEYS_SYSTEM_NAMESPACE": self.installation.namespace,
-                    "DATAKEYS_HEALTH_LISTEN": f"127.0.0.1:{health_port}",
-                    **environment,
-                },
+                env=self.build_environment(name, health_port, environment),
             )
         process = Process(name, popen, log, health_port)
         self.processes.append(process)
         return process
+
+    def build_environment(self, name: str, health_port: int, settings: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of a process of this project, which finds the key service by its name."""
+        sites = self.folder / "site"
+        sites.mkdir(exist_ok=True)
+        (sites / "sitecustomize.py").write_text(_RESOLVER.format(name=self.keyservice_host))
+        return {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{sites}:{ROOT / 'operator'}",
+            "KUBECONFIG": str(self.write_kubeconfig(f"datakeys-{name}")),
+            "DATAKEYS_CLUSTER_NAME": CLUSTER_NAME,
+            "DATAKEYS_SYSTEM_NAMESPACE": self.installation.namespace,
+            "DATAKEYS_HEALTH_LISTEN": f"127.0.0.1:{health_port}",
+            **settings,
+        }
 
     def write_kubeconfig(self, account: str) -> Path:
         """Return a kubeconfig of a ServiceAccount of the system namespace."""
