@@ -9,7 +9,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
 
-import aiohttp
 import orjson
 
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
@@ -18,6 +17,7 @@ from datakeys.contract.identity import HEADER_ACCOUNT, HEADER_OBJECT_NAME
 from datakeys.controller import metrics
 from datakeys.controller.decisions.key_calls import KeyCall, KeyOperation
 from datakeys.controller.fresh_file import FreshFile, FreshTlsContext
+from datakeys.controller.http_client import ClosedError, HttpClient
 from datakeys.controller.keyservice_answers import (
     Grant,
     KeyChanges,
@@ -34,6 +34,7 @@ from datakeys.controller.keyservice_answers import (
 TIMEOUT_SECONDS: Final = 10
 #: How long the key service may keep a call of ``watch_keys``, in seconds.
 WATCH_SECONDS: Final = 30
+_IDLE_SECONDS: Final = 30.0
 _TARGET: Final = "TrentService."
 _OWN_TARGET: Final = "DatakeysController."
 #: A kept connection may have been closed by the other side just now; an operation may be repeated then.
@@ -46,23 +47,19 @@ class KeyServiceClient:
     """A pool of connections to the key service; every call acts for one account (namespace)."""
 
     def __init__(self, url: str, *, ca_file: Path, token_file: Path) -> None:
-        self._url = url.rstrip("/") + "/"
-        self._tls = FreshTlsContext(ca_file)
         self._token = FreshFile(token_file)
-        self._session: aiohttp.ClientSession | None = None
+        self._http = HttpClient(url, FreshTlsContext(ca_file).get, idle_seconds=_IDLE_SECONDS)
         #: The last call's token was refused.
         self._refused = False
 
     async def __aenter__(self) -> Self:
         """Open the pool."""
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        await self._http.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close the pool."""
-        if self._session is not None:
-            await self._session.close()
+        await self._http.__aexit__()
 
     async def generate_data_key_without_plaintext(
         self, account: str, parameters: Mapping[str, Any], context: Mapping[str, str]
@@ -211,10 +208,10 @@ class KeyServiceClient:
         for attempt in range(1, attempts + 1):
             try:
                 return await self._post(operation, account, body, object_name)
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            except ClosedError:
                 if attempt == attempts:
                     raise KeyUnavailableError("the key service closes the connection") from None
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except OSError as error:
                 raise KeyUnavailableError(
                     f"the key service can't be reached ({type(error).__name__})"
                 ) from error
@@ -223,16 +220,14 @@ class KeyServiceClient:
     async def _post(
         self, operation: str, account: str | None, body: bytes, object_name: str | None
     ) -> dict[str, Any]:
-        if self._session is None:
-            raise RuntimeError("KeyServiceClient is used outside its context")
         headers = {
             "Content-Type": "application/x-amz-json-1.1",
             "X-Amz-Target": (_OWN_TARGET if account is None else _TARGET) + operation,
             "Authorization": f"Bearer {self._token.read()}",
         }
-        timeout = TIMEOUT_SECONDS
+        seconds = TIMEOUT_SECONDS
         if account is None:
-            timeout += WATCH_SECONDS
+            seconds += WATCH_SECONDS
         else:
             headers[HEADER_ACCOUNT] = account
         if object_name is not None:
@@ -240,16 +235,7 @@ class KeyServiceClient:
         if self._refused:
             # That replica's clock may be wrong: the next connection may lead to another.
             headers["Connection"] = "close"
-        async with self._session.post(
-            self._url,
-            data=body,
-            headers=headers,
-            ssl=self._tls.get(),
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=TIMEOUT_SECONDS / 2),
-        ) as response:
-            raw = await response.read()
-        return _parse_answer(response.status, raw)
+        return _parse_answer(*await self._http.call("POST", "/", headers, body, seconds))
 
 
 def _parse_encrypted(

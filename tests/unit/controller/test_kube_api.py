@@ -27,6 +27,8 @@ from datakeys.controller.kube.errors import (
 )
 from datakeys.controller.kube.list_watch import ListWatch
 
+HANG_UP = b"hang up"
+
 
 @dataclass
 class Server:
@@ -49,6 +51,9 @@ class Server:
             await self.end.wait()
             return web.Response(status=503)
         status, answer = self.answers.pop(0)
+        if answer is HANG_UP:
+            assert request.transport is not None
+            request.transport.abort()
         if isinstance(answer, bytes):
             return web.Response(status=status, body=answer)
         if not isinstance(answer, list):
@@ -168,6 +173,22 @@ async def test_nobody_there() -> None:
     closed = KubeApi(connection)
     with pytest.raises(RuntimeError):
         await closed.get(SECRETS, "shop", "orders")
+
+
+async def test_only_a_call_without_further_effect_is_repeated(server: Server, api: KubeApi) -> None:
+    """A kept connection may be closed at any time; whether a create took effect then is for the caller."""
+    server.will(HANG_UP)
+    server.will({"ok": True})
+    assert await api.get(SECRETS, "shop", "orders") == {"ok": True}
+    for call in (api.create(SECRETS, "shop", {}), api.patch_status(REQUESTS, "shop", "orders", {})):
+        server.will(HANG_UP)
+        with pytest.raises(UnavailableError, match="ClosedError"):
+            await call
+    server.will(HANG_UP)
+    server.will(HANG_UP)
+    with pytest.raises(UnavailableError, match="ClosedError"):
+        await api.get(SECRETS, "shop", "orders")
+    assert [method for method, *_ in server.requests] == ["GET", "GET", "POST", "PATCH", "GET", "GET"]
 
 
 async def test_served_kinds(server: Server, api: KubeApi) -> None:

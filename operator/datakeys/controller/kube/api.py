@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Self
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
 
 from datakeys.contract.identity import GROUP, VERSION
 from datakeys.controller import metrics
+from datakeys.controller.http_client import Answer, ClosedError, HttpClient
 from datakeys.controller.kube.connection import ClusterConnection
 from datakeys.controller.kube.errors import MissingError, UnavailableError, build_kube_error
 
@@ -23,6 +25,10 @@ REQUEST_TIMEOUT_SECONDS: Final = 20
 WATCH_SILENCE_SECONDS: Final = 90
 #: Larger than the largest object that etcd takes.
 _MAX_LINE_BYTES: Final = 8 * 1024 * 1024
+#: The server keeps an idle connection for 90 seconds.
+_IDLE_SECONDS: Final = 60.0
+#: Methods whose second call has no further effect (RFC 9110, 9.2.2).
+_REPEATABLE: Final = frozenset({"GET", "PUT", "DELETE"})
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 
 
@@ -61,27 +67,27 @@ EVENTS: Final = Resource("events.k8s.io", "v1", "events")
 
 
 class KubeApi:
-    """One session with the API server."""
+    """One session with the API server: calls over connections of our own, watches by aiohttp."""
 
     def __init__(self, connection: ClusterConnection) -> None:
         self._connection = connection
-        self._session: aiohttp.ClientSession | None = None
+        self._calls = HttpClient(connection.server, lambda: connection.tls, idle_seconds=_IDLE_SECONDS)
+        self._watches: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         """Open the session."""
+        await self._calls.__aenter__()
         connector = aiohttp.TCPConnector(limit=0, ssl=self._connection.tls, keepalive_timeout=60)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
-            read_bufsize=2**18,
+        self._watches = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=2**18
         )
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close the session."""
-        if self._session is not None:
-            await self._session.close()
+        await self._calls.__aexit__()
+        if self._watches is not None:
+            await self._watches.close()
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Json:
         """Return one object."""
@@ -202,25 +208,30 @@ class KubeApi:
         content_type: str = "application/json",
     ) -> Json:
         headers = {"Accept": accept, "Content-Type": content_type, **self._connection.headers()}
+        raw = b"" if body is None else orjson.dumps(body)
+        if params:
+            path = f"{path}?{urlencode(params)}"
         try:
-            async with self._open().request(
-                method,
-                self._connection.server + path,
-                params=params,
-                data=None if body is None else orjson.dumps(body),
-                headers=headers,
-            ) as response:
-                answer = _parse(await response.read())
-                if response.status >= HTTPStatus.BAD_REQUEST:
-                    raise build_kube_error(response.status, answer)
-                return answer
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            status, raw = await self._send(method, path, headers, raw)
+        except OSError as error:
             raise UnavailableError(0, "Unavailable", type(error).__name__) from error
+        answer = _parse(raw)
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise build_kube_error(status, answer)
+        return answer
+
+    async def _send(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        try:
+            return await self._calls.call(method, path, headers, body, REQUEST_TIMEOUT_SECONDS)
+        except ClosedError:
+            if method not in _REPEATABLE:
+                raise
+        return await self._calls.call(method, path, headers, body, REQUEST_TIMEOUT_SECONDS)
 
     def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
+        if self._watches is None:
             raise RuntimeError("KubeApi is used outside its context")
-        return self._session
+        return self._watches
 
 
 def _parse(raw: bytes) -> Json:
