@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from yarl import URL
 
 from crash_points import CallLog, Moment, Point, name_call
 from datakeys.controller import main as controller
+from datakeys.controller.http_client import Answer, HttpClient
 
 _POLL_SECONDS = 0.005
 
@@ -47,6 +49,19 @@ def wrap_http_client(log: CallLog, places: dict[str, str], death: Point | None) 
             os.kill(os.getpid(), signal.SIGKILL)
 
     aiohttp.ClientSession._request = send_or_die  # type: ignore[method-assign, assignment]
+    send_call = HttpClient.call
+
+    async def call_or_die(
+        client: HttpClient, method: str, path: str, headers: Mapping[str, str], body: bytes, seconds: float
+    ) -> Answer:
+        call = name_call(method, path, headers, places)
+        number = log.begin(call)
+        pass_point(Point(call, number, Moment.BEFORE))
+        answer = await send_call(client, method, path, headers, body, seconds)
+        pass_point(Point(call, number, Moment.AFTER))
+        return answer
+
+    HttpClient.call = call_or_die  # type: ignore[method-assign, assignment]
 
 
 def start(calls: str, log: str, places: dict[str, str], death: dict[str, Any] | None) -> int:
