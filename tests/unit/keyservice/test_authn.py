@@ -235,6 +235,9 @@ def test_same_name_elsewhere_is_not_the_controller() -> None:
     assert decide_principal(claims, CONTROLLER).kind is PrincipalKind.POD
 
 
+CLAIMED = {"namespace": "team-a", "serviceaccount": {"name": "app", "uid": "u"}}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -245,6 +248,8 @@ def test_same_name_elsewhere_is_not_the_controller() -> None:
         {"kubernetes.io": {"namespace": 5, "serviceaccount": {"name": "app", "uid": "u"}}},
         {"kubernetes.io": {"namespace": "team-a", "serviceaccount": {"name": "app"}}},
         {"kubernetes.io": {"namespace": "", "serviceaccount": {"name": "app", "uid": "u"}}},
+        {"kubernetes.io": {**CLAIMED, "pod": {"name": "pod-1", "uid": ""}}},
+        {"kubernetes.io": {**CLAIMED, "pod": "pod-1"}},
         {"sub": "system:serviceaccount:team-b:app"},
         {"sub": "app"},
     ],

@@ -330,6 +330,27 @@ def test_conditions_are_joined_by_and() -> None:
         assert (judge(statement("Deny", Condition=condition)) is Verdict.DENY) is denied
 
 
+def test_a_decision_takes_a_bounded_number_of_comparisons() -> None:
+    """Of a hostile policy and a hostile context together: beyond it no Allow applies, and every Deny does."""
+    context = {f"{number:x}": "" for number in range(2500)}
+
+    def decide(*statements: Any) -> Verdict:
+        question = PolicyQuestion(
+            APP, "team-a", "Decrypt", KEY, ConditionFacts("Decrypt", "team-a", context=context)
+        )
+        return evaluate_policy(text(*statements), CLUSTER, question)
+
+    few, many = ({"ForAnyValue:StringLike": {KEYS: ["*z*"] * count}} for count in (1, 2))
+    assert decide(statement("Deny", Condition=few)) is Verdict.NOTHING
+    assert decide(statement("Deny", Condition=many)) is Verdict.DENY
+    assert (
+        decide(statement("Allow", Condition={"ForAnyValue:StringLike": {KEYS: ["*1*"] * 2}}))
+        is Verdict.NOTHING
+    )
+    # Spread over statements it is as much.
+    assert decide(*[statement("Deny", Condition=few)] * 2) is Verdict.DENY
+
+
 def test_wildcards_do_not_hang() -> None:
     """A hostile pattern takes no time that grows with the number of its stars."""
     facts = ConditionFacts("Decrypt", "team-a", context={"tier": "a" * 8000})

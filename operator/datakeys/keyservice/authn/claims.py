@@ -50,7 +50,11 @@ def decide_principal(claims: Mapping[str, Any], controller: ControllerIdentity) 
         raise UnrecognizedClientError
     if claims.get("sub") != service_account_principal(namespace, name):
         raise UnrecognizedClientError
-    pod_name, pod_uid = _named(cluster_claims.get("pod"))
+    pod = cluster_claims.get("pod")
+    pod_name, pod_uid = _named(pod)
+    if pod is not None and not (pod_name and pod_uid):
+        # Bound to a pod that can't be told is not the same as bound to none.
+        raise UnrecognizedClientError
     if (namespace, name) == (controller.namespace, controller.service_account):
         kind = PrincipalKind.CONTROLLER
     else:

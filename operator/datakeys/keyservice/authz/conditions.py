@@ -1,9 +1,9 @@
 """The conditions of a key policy's statement: operators, keys, and three answers: met, not met, unknown.
 
 Zone: pure. Unknown is whatever this service can't judge: an operator or a key that it doesn't know, a policy
-variable, several values under an operator for one. The caller makes unknown the safe answer: no Allow, but a
-Deny. Source: AWS IAM, "Condition operators" and "Multivalued context keys"; AWS KMS, "Condition keys";
-kms-semantics section 4.3.
+variable, several values under an operator for one, or more comparisons than a decision may take. The caller
+makes unknown the safe answer: no Allow, but a Deny. Source: AWS IAM, "Condition operators" and "Multivalued
+context keys"; AWS KMS, "Condition keys"; kms-semantics section 4.3.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,10 @@ from typing import Final
 from datakeys.keyservice.authz.grant_rules import GrantWish
 from datakeys.keyservice.authz.wildcards import compile_wildcards, matches_arn
 
+#: What one decision may take: 4,096 comparisons of short values, or 127 of the longest. A policy of 32
+#: KiB and an encryption context of 8 KiB could ask for millions, and all callers would wait for them.
+MAX_WORK: Final = 1 << 20
+_COMPARISON_WORK: Final = 256
 _CONTEXT_PREFIX: Final = "kms:encryptioncontext:"
 _GRANT_OPERATIONS: Final = frozenset({"CreateGrant", "ListGrants", "RevokeGrant"})
 
@@ -40,6 +44,7 @@ class ConditionFacts:
         request_alias: The alias that the request named, with its prefix, or empty.
         resource_aliases: Returns the key's aliases; asked only if a condition needs it.
         wish: What CreateGrant is to grant.
+        work: What the comparisons so far have taken, in the unit of ``MAX_WORK``.
     """
 
     operation: str
@@ -51,6 +56,7 @@ class ConditionFacts:
     request_alias: str = ""
     resource_aliases: Callable[[], Sequence[str]] = tuple
     wish: GrantWish | None = None
+    work: int = 0
 
 
 def check_condition(condition: Condition, facts: ConditionFacts) -> bool | None:
@@ -70,6 +76,9 @@ def check_condition(condition: Condition, facts: ConditionFacts) -> bool | None:
     if not values:
         return if_exists or quantifier == "ForAllValues" or (negated and not quantifier)
     if len(values) > 1 and not quantifier:
+        return None
+    facts.work += len(condition.values) * sum(_COMPARISON_WORK + len(value) for value in values)
+    if facts.work > MAX_WORK:
         return None
     found = [any(match(text, value) for text in condition.values) is not negated for value in values]
     return any(found) if quantifier == "ForAnyValue" else all(found)
