@@ -11,6 +11,7 @@ PACKAGES = {
     "busybox-static": "busybox",
     "conntrack": "conntrack",
     "debootstrap": "debootstrap",
+    "faketime": "faketime",
     "iproute2": "ip",
     "iptables": "iptables",
     "procps": "sysctl",
