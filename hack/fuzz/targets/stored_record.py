@@ -55,7 +55,8 @@ class StoredRecordTarget(Target):
         except IntegrityError:
             return
         again = decode(self._root, encode(self._root, record, SYSTEM_NAMESPACE))
-        require(json.dumps(again.to_json()) == json.dumps(record.to_json()), "it doesn't survive", record)
+        before, after = (json.dumps(one.to_json(), sort_keys=True) for one in (record, again))
+        require(before == after, "it doesn't survive", record)
         if isinstance(record, KeyRecord):
             self._unseal(record)
 
