@@ -1,5 +1,7 @@
 """Framing, limits and smuggling guards, on bytes alone."""
 
+from typing import Any, cast
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -294,6 +296,76 @@ def test_result_does_not_depend_on_how_the_stream_is_cut(stream: bytes, cuts: li
         pieces.append(stream[start : start + cut])
         start += cut
     assert outcome([*pieces, stream[start:]]) == whole
+
+
+#: Requests of one client: few heads, again and again, with bodies that look like the end of a head.
+REPEATS = st.lists(
+    st.one_of(
+        st.builds(
+            lambda name, body: build_post(name + b": 1\r\nContent-Length: 8\r\n", body),
+            st.sampled_from([b"A", b"B"]),
+            st.lists(st.sampled_from([b"\r\n", b"ab"]), min_size=4, max_size=4).map(b"".join),
+        ),
+        NOISE,
+    ),
+    min_size=2,
+    max_size=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(requests=REPEATS, joined=st.lists(st.booleans(), min_size=8, max_size=8))
+def test_head_that_is_known_comes_to_the_same_as_one_that_is_new(
+    requests: list[bytes], joined: list[bool]
+) -> None:
+    """Each request in a piece of its own, or some joined with the next: what comes out is the same."""
+    pieces = [b""]
+    for request, with_next in zip(requests, joined, strict=False):
+        pieces[-1] += request
+        if not with_next:
+            pieces.append(b"")
+    stream = b"".join(requests)
+    assert outcome(pieces) == outcome([stream[i : i + 1] for i in range(len(stream))])
+
+
+def test_known_head_is_not_tokenized_again_and_another_one_is() -> None:
+    """Only the bytes of a head that differs reach the tokenizer."""
+    parser = parse(build_post(b"Content-Length: 3\r\n", b"abc"))
+    tokenizer, parser._tokenizer = parser._tokenizer, cast("Any", object())
+    parser.feed(build_post(b"Content-Length: 3\r\n", b"def"))
+    parser._tokenizer = tokenizer
+    parser.feed(build_post(b"content-Length: 3\r\n", b"ghi"))
+    assert [request.body for request in parser.ready] == [b"abc", b"def", b"ghi"]
+    assert parser.message_count == 3
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        GET,
+        build_post(b"Transfer-Encoding: chunked\r\n", b"1\r\na\r\n0\r\n\r\n"),
+        build_post(b"Expect: 100-continue\r\nContent-Length: 1\r\n", b"a"),
+        build_post(b"Connection: close\r\nContent-Length: 1\r\n", b"a"),
+        build_post(b"Content-Length: 2\r\n", b"\r\n") + b"\r\n",
+        build_post(b"Content-Length: 1\r\n", b"a") * 2,
+    ],
+)
+def test_head_is_remembered_only_if_its_length_says_all_of_its_framing(request_bytes: bytes) -> None:
+    """What is framed in another way, or doesn't come whole and alone, is tokenized each time."""
+    assert parse(request_bytes)._known is None
+
+
+def test_long_head_is_not_remembered_and_none_outlives_the_connection() -> None:
+    """The memory that a connection keeps is bounded, and gone with it."""
+    parser = RequestParser(HttpLimits(), "")
+    parser.feed(build_post(b"A: %b\r\nContent-Length: 1\r\n" % (b"a" * 2048), b"x"))
+    assert len(parser.ready) == 1
+    assert parser._known is None
+    parser.feed(build_post(b"Content-Length: 1\r\n", b"x"))
+    assert parser._known is not None
+    assert b"kms" not in repr(parser._known).encode()
+    parser.close()
+    assert parser._known is None
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,7 +1,8 @@
 """The HTTP/1.1 server of the key service: listen, sweep timeouts, drain.
 
 Zone: key service, network edge. It sees requests and answers pass, which may hold tokens and data keys;
-it keeps none and logs none. TLS is the caller's ``ssl.SSLContext``. See docs/adr/0003.
+it logs none, and keeps only the last head of each open connection. TLS is the caller's
+``ssl.SSLContext``. See docs/adr/0003.
 """
 
 import asyncio
