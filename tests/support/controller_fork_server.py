@@ -1,6 +1,6 @@
 """A program that starts controllers, each a process of its own that may be told at which call to die.
 
-Zone: tests. The controller is the real one, from its settings on; only its HTTP client is wrapped. It is
+Zone: tests. The controller is the real one, from its settings on; only its HTTP clients are wrapped. It is
 forked from this process, which has loaded the code already. Reads one JSON object per line and answers so:
 
     {"start": {"calls": PATH, "log": PATH, "places": {NAMESPACE: PLACE}, "death": POINT or null}}
@@ -13,9 +13,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -25,21 +25,34 @@ from datakeys.controller import main as controller
 from datakeys.controller.http_client import Answer, HttpClient
 
 _POLL_SECONDS = 0.005
+_Answer = TypeVar("_Answer")
 
 
-def wrap_http_client(log: CallLog, places: dict[str, str], death: Point | None) -> None:
-    """Write down every call of this process, and let it die at one of them as by ``kill -9``."""
-    send = aiohttp.ClientSession._request
+def wrap_http_clients(log: CallLog, places: dict[str, str], death: Point | None) -> None:
+    """Write down every call of this process, and let it die at one of them as by ``kill -9``.
 
-    async def send_or_die(
+    There are two clients: the controller's own, and the one of its watches and of kopf.
+    """
+    call_own, request = HttpClient.call, aiohttp.ClientSession._request
+
+    async def call_or_die(
+        client: HttpClient, method: str, path: str, headers: Mapping[str, str], *rest: Any
+    ) -> Answer:
+        return await die_around(
+            name_call(method, path, headers, places), call_own(client, method, path, headers, *rest)
+        )
+
+    async def request_or_die(
         session: aiohttp.ClientSession, method: str, url: str | URL, **options: Any
     ) -> aiohttp.ClientResponse:
-        headers, full = dict(options.get("headers") or {}), URL(url)
-        full = full.update_query(options.get("params") or {})
-        call = name_call(method, str(full), headers, places)
+        full = str(URL(url).update_query(options.get("params") or {}))
+        call = name_call(method, full, dict(options.get("headers") or {}), places)
+        return await die_around(call, request(session, method, url, **options))
+
+    async def die_around(call: str, sending: Coroutine[Any, Any, _Answer]) -> _Answer:
         number = log.begin(call)
         pass_point(Point(call, number, Moment.BEFORE))
-        answer = await send(session, method, url, **options)
+        answer = await sending
         pass_point(Point(call, number, Moment.AFTER))
         return answer
 
@@ -48,20 +61,8 @@ def wrap_http_client(log: CallLog, places: dict[str, str], death: Point | None) 
         if point == death:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    aiohttp.ClientSession._request = send_or_die  # type: ignore[method-assign, assignment]
-    send_call = HttpClient.call
-
-    async def call_or_die(
-        client: HttpClient, method: str, path: str, headers: Mapping[str, str], body: bytes, seconds: float
-    ) -> Answer:
-        call = name_call(method, path, headers, places)
-        number = log.begin(call)
-        pass_point(Point(call, number, Moment.BEFORE))
-        answer = await send_call(client, method, path, headers, body, seconds)
-        pass_point(Point(call, number, Moment.AFTER))
-        return answer
-
     HttpClient.call = call_or_die  # type: ignore[method-assign, assignment]
+    aiohttp.ClientSession._request = request_or_die  # type: ignore[method-assign, assignment]
 
 
 def start(calls: str, log: str, places: dict[str, str], death: dict[str, Any] | None) -> int:
@@ -73,7 +74,7 @@ def start(calls: str, log: str, places: dict[str, str], death: dict[str, Any] | 
     for number in (1, 2):
         os.dup2(output, number)
     point = death and Point(death["call"], death["number"], Moment(death["moment"]))
-    wrap_http_client(CallLog(Path(calls)), places, point or None)
+    wrap_http_clients(CallLog(Path(calls)), places, point or None)
     status = 1
     try:
         controller.main()

@@ -69,7 +69,7 @@ def name_call(method: str, url: str, headers: Mapping[str, str], places: Mapping
 
     Args:
         method: The HTTP method.
-        url: The whole URL.
+        url: The URL, or its path and query.
         headers: The headers that go with it; the case of their names counts.
         places: Namespace -> what it is called.
     """
