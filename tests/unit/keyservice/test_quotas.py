@@ -15,11 +15,13 @@ from keyservice_rig import Clock, DispatchRig
 RATES = {quotas.SYMMETRIC: 10.0, quotas.ASYMMETRIC: 4.0, quotas.KEY_PAIRS: 1.0}
 
 
-def count_allowed(kept: RateQuotas, operation: str, tries: int = 100, account: str = "team-a") -> int:
+def count_allowed(
+    kept: RateQuotas, operation: str, tries: int = 100, account: str = "team-a", caller: str = ""
+) -> int:
     allowed = 0
     for _ in range(tries):
         try:
-            kept.take(account, operation)
+            kept.take(account, operation, caller)
         except ThrottlingError:
             continue
         allowed += 1
@@ -54,6 +56,23 @@ def test_one_account_never_takes_the_share_of_another() -> None:
     assert count_allowed(kept, "Decrypt", account="team-b") == 10
 
 
+def test_one_caller_takes_half_of_its_account_and_leaves_the_rest_to_its_neighbours() -> None:
+    """What is refused to it isn't counted against the others either."""
+    kept = RateQuotas(RATES, Clock())
+    assert count_allowed(kept, "Decrypt", caller="pod-1") == 5
+    assert count_allowed(kept, "Decrypt", 3, caller="pod-2") == 3
+    assert count_allowed(kept, "Decrypt") == 2
+    assert count_allowed(kept, "Decrypt", account="team-b", caller="pod-3") == 5
+
+
+def test_small_quota_is_not_halved_to_nothing() -> None:
+    clock = Clock()
+    kept = RateQuotas(RATES, clock)
+    for _ in range(3):
+        assert count_allowed(kept, "GenerateDataKeyPair", caller="pod-1") == 1
+        clock.now += 1
+
+
 def test_management_calls_have_no_quota() -> None:
     assert count_allowed(RateQuotas(RATES, Clock()), "CreateKey", 1000) == 1000
 
@@ -70,7 +89,8 @@ def test_memory_is_bounded_whatever_the_number_of_accounts(monkeypatch: pytest.M
     kept = RateQuotas(RATES, Clock())
     for number in range(200):
         kept.take(f"team-{number}", "Decrypt")
-    assert len(kept._buckets) == 50
+        kept.take(f"team-{number}", "Decrypt", f"pod-{number}")
+    assert (len(kept._accounts), len(kept._callers)) == (50, 50)
 
 
 @given(st.lists(st.floats(0, 2), max_size=60))
@@ -101,6 +121,27 @@ async def test_caller_over_its_quota_gets_a_throttling_exception(dispatch_rig: D
     token = dispatch_rig.issuer.token("datakey-system", "datakeys-controller")
     statuses = []
     for _ in range(11):
-        _, body, _ = await dispatch_rig.send("Decrypt", {}, token, x_datakeys_account="team-a")
+        _, body, answer = await dispatch_rig.send("Decrypt", {}, token, x_datakeys_account="team-a")
         statuses.append(body["__type"])
+        assert ((b"retry-after", b"1") in answer.headers) is (body["__type"] == "ThrottlingException")
     assert statuses == ["ValidationException"] * 10 + ["ThrottlingException"]
+
+
+async def test_pod_in_a_loop_leaves_its_neighbours_and_the_controller_their_part(
+    dispatch_rig: DispatchRig,
+) -> None:
+    """Two pods of one namespace are told apart by their UIDs; the controller isn't bound to a part."""
+    dispatch_rig.rig.clock.now = time.time()
+    dispatch_rig.dispatcher._quotas = RateQuotas(RATES, Clock())
+    issuer, answers = dispatch_rig.issuer, {}
+    for name, count in (("greedy", 20), ("other", 3)):
+        token = issuer.token("team-a", name, in_pod=True)
+        answers[name] = [(await dispatch_rig.send("Decrypt", {}, token))[1]["__type"] for _ in range(count)]
+    assert answers["greedy"] == ["ValidationException"] * 5 + ["ThrottlingException"] * 15
+    assert answers["other"] == ["ValidationException"] * 3
+    token = issuer.token("datakey-system", "datakeys-controller")
+    last = [
+        (await dispatch_rig.send("Decrypt", {}, token, x_datakeys_account="team-a"))[1]["__type"]
+        for _ in range(3)
+    ]
+    assert last == ["ValidationException"] * 2 + ["ThrottlingException"]

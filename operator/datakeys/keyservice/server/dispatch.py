@@ -28,7 +28,7 @@ from datakeys.contract.errors import (
 )
 from datakeys.keyservice.audit.audit_log import AuditLog, AuditRecord
 from datakeys.keyservice.authz.account import decide_account, decide_object_name
-from datakeys.keyservice.authz.principal import Principal
+from datakeys.keyservice.authz.principal import Principal, PrincipalKind
 from datakeys.keyservice.operations.call import AuditFacts, Call, Service, Wait, WouldBlockError
 from datakeys.keyservice.operations.table import Verb
 from datakeys.keyservice.server.callers import Callers
@@ -160,7 +160,7 @@ class Dispatcher:
                 call.account = decide_account(principal, read_account(headers))
             call.object_name = decide_object_name(principal, read_object_name(headers))
             if self._quotas is not None and not exchange.charged:
-                self._quotas.take(call.account, verb.name)
+                self._quotas.take(call.account, verb.name, _name_caller(principal))
                 exchange.charged = True
             return verb.run(self._service, call), None
         except KmsError as error:
@@ -195,6 +195,13 @@ class Dispatcher:
             body=orjson.dumps(result),
             headers=((REQUEST_ID_HEADER, exchange.request_id.encode()),),
         )
+
+
+def _name_caller(principal: Principal) -> str:
+    """Return whom the rate quota knows apart; nobody if the controller calls for an account."""
+    if principal.kind is PrincipalKind.CONTROLLER:
+        return ""
+    return principal.pod_uid or principal.service_account_uid
 
 
 def _may_be_new(exchange: _Exchange, error: KmsError | None) -> bool:
