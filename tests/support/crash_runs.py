@@ -156,13 +156,20 @@ class Theatre:
             wait_until_idle: The last controller is to finish what needn't be waited for, too.
         """
         with fresh_scene(self.rig, self.api, "main" if life.own_key else self.key, life.request) as scene:
-            run = Run(self.server, scene, life, deque(deaths))
-            run.live()
-            if wait_until_idle:
-                run.wait_until_idle()
-            outcome = Outcome(tuple(run.dead), run.end(), _judge(scene, life))
+            try:
+                return self._run(scene, life, deaths, wait_until_idle=wait_until_idle)
+            except AssertionError as error:
+                error.add_note(f"killed: {', '.join(map(str, deaths)) or 'nobody'}")
+                raise
+
+    def _run(self, scene: Scene, life: Life, deaths: Sequence[Point], *, wait_until_idle: bool) -> Outcome:
+        run = Run(self.server, scene, life, deque(deaths))
+        run.live()
+        if wait_until_idle:
+            run.wait_until_idle()
+        outcome = Outcome(tuple(run.dead), run.end(), _judge(scene, life))
         least, most = _bound_hidden(outcome.dead)
-        assert least <= outcome.hidden <= most, (outcome.hit, outcome.hidden)
+        assert least <= outcome.hidden <= most, (outcome.hidden, least, most)
         return outcome
 
     def find_points(self, life: Life, *places: str, lives: int = 2) -> tuple[Point, ...]:
