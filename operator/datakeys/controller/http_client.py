@@ -7,6 +7,7 @@ RFC 9112; the tokenizer is llhttp (by httptools) in its strict mode.
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -98,7 +99,7 @@ class HttpClient:
                     connection.close()
 
     def _take(self, tls: ssl.SSLContext | None) -> "_Connection | None":
-        oldest = asyncio.get_running_loop().time() - self._idle_seconds
+        oldest = time.monotonic() - self._idle_seconds
         while self._idle:
             connection, _ = self._idle.popitem()
             if connection.tls is tls and connection.idle_since > oldest:
@@ -189,7 +190,7 @@ class _Connection(asyncio.Protocol):
             self._in_body = False
         elif self._answer is not None:
             answer, self._answer = self._answer, None
-            self.idle_since = asyncio.get_running_loop().time()
+            self.idle_since = time.monotonic()
             self.is_reusable = self._parser.should_keep_alive()
             if not answer.done():
                 answer.set_result(Answer(status, bytes(self._body)))

@@ -4,10 +4,11 @@ Zone: ciphertext only, no I/O.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from datakeys.contract.arn import Arn
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
@@ -92,7 +93,7 @@ def find_owner_uid(metadata: Mapping[str, Any]) -> str | None:
 
 def digest_of(data: Mapping[str, str]) -> bytes:
     """Return 32 bytes that stand for a Secret's ``data``."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest()
+    return hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def _parse_content(body: Mapping[str, Any], data: Mapping[str, str]) -> EncryptedDataKey | None:
