@@ -11,7 +11,7 @@ from typing import Final
 import uvloop
 
 from datakeys.keyservice.cluster_api import KubernetesApi
-from datakeys.keyservice.process import configure_logging, forbid_dumps, give_back_memory
+from datakeys.keyservice.process import allow_open_files, configure_logging, forbid_dumps, give_back_memory
 from datakeys.keyservice.server.app import App
 from datakeys.keyservice.settings import Settings
 from datakeys.keyservice.store.root_key_provider import RootKeyError
@@ -23,6 +23,7 @@ def main() -> int:
     """Run the service; return the exit code."""
     forbid_dumps()
     give_back_memory()
+    allow_open_files()
     try:
         settings = Settings.from_environment(os.environ)
         configure_logging(settings.log_level)

@@ -16,6 +16,8 @@ _PR_SET_DUMPABLE: Final = 4
 _PR_GET_DUMPABLE: Final = 3
 _M_MMAP_THRESHOLD: Final = -3
 _LARGE_BLOCK_BYTES: Final = 128 * 1024
+#: More than the server's connections and handshakes together.
+_OPEN_FILES: Final = 8192
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
 
 
@@ -41,6 +43,18 @@ def give_back_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+
+
+def allow_open_files() -> None:
+    """Raise the soft limit of open files: many container runtimes start processes with 1,024.
+
+    Each connection is one. Without room for as many as the server admits, the slow would keep others out.
+    Source: getrlimit(2), RLIMIT_NOFILE.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class JsonFormatter(logging.Formatter):

@@ -114,6 +114,20 @@ def test_no_dumps() -> None:
     assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 1
 
 
+def test_soft_limit_of_open_files_is_raised_as_far_as_it_may() -> None:
+    """1,024 files, as many runtimes give, would be fewer than the connections that the server admits."""
+    code = (
+        "import resource; from datakeys.keyservice.process import allow_open_files;"
+        "kind = resource.RLIMIT_NOFILE;"
+        "resource.setrlimit(kind, (256, 2048)); allow_open_files(); print(*resource.getrlimit(kind));"
+        "resource.setrlimit(kind, (64, 128)); allow_open_files(); print(*resource.getrlimit(kind))"
+    )
+    shown = subprocess.check_output(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(OPERATOR)}, text=True
+    )
+    assert shown.split() == ["2048", "2048", "128", "128"]
+
+
 def test_bad_settings_stop_the_start() -> None:
     """The process ends with code 2 and says which variable is missing."""
     ended = subprocess.run(
