@@ -61,7 +61,7 @@ def test_killed_control_plane_loses_nothing(stage: FaultStage, objects: Objects,
     """It is killed and away for seconds: users are refused, leaders end, no data key is lost."""
     with stage.controllers(), Load(stage.rig, objects) as load:
         load.wait_for(SOME)
-        stage.away(component, seconds=4.0)
+        stage.away(component, seconds=6.0)
         load.wait_for(SOME)
         assert load.refusals
         assert load.deleted
@@ -87,6 +87,8 @@ def test_expired_watches_lose_nothing(stage: FaultStage, objects: Objects) -> No
         [controller] = kubelet.running
         load.wait_for(SOME)
         controller.pause()
+        # Else the kernel would keep for it what happens meanwhile.
+        assert stage.to_cluster.cut()
         load.wait_for(SOME)
         assert stage.compact() > 0
         # A new API server has no memory of former versions, and etcd neither now.
@@ -107,7 +109,7 @@ def test_another_writer_loses_nothing(stage: FaultStage, objects: Objects) -> No
         load.wait_for(4 * SOME)
         meddler.stop()
         assert meddler.patches > 10 * SOME
-        assert count_conflicts(stage) - before >= SOME
+        assert count_conflicts(stage) - before >= SOME // 3
         assert load.audit() >= 4 * SOME
 
 

@@ -6,6 +6,7 @@ Zone: tests.
 import itertools
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, Final, Self
 
 from kubernetes import client
@@ -71,9 +72,10 @@ class Meddler:
             _request_timeout=_CALL_SECONDS,
             _preload_content=False,
         )
-        for line in answer:
-            if line.startswith(b'{"type":"ADDED"'):
-                self._label(line.partition(b'"name":"')[2].partition(b'"')[0].decode())
+        with closing(answer):
+            for line in answer:
+                if line.startswith(b'{"type":"ADDED"'):
+                    self._label(line.partition(b'"name":"')[2].partition(b'"')[0].decode())
 
     def _meddle_with_all(self) -> None:
         """Annotate each request, take its conditions away, and label its Secret."""

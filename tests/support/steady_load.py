@@ -7,6 +7,7 @@ import json
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -199,12 +200,13 @@ class Load:
             _request_timeout=CALL_SECONDS,
             _preload_content=False,
         )
-        for line in answer:
-            event = json.loads(line)
-            if event["type"] == "ERROR":
-                raise ValueError(event["object"].get("message"))
-            self._note(event["object"])
-            version = str(event["object"]["metadata"]["resourceVersion"])
+        with closing(answer):
+            for line in answer:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise ValueError(event["object"].get("message"))
+                self._note(event["object"])
+                version = str(event["object"]["metadata"]["resourceVersion"])
         return version
 
     def _note(self, item: Json) -> None:
