@@ -23,6 +23,8 @@ from datakeys.controller.kube.errors import KubeError
 
 _LOG = logging.getLogger(__name__)
 _BURST: Final = 100
+#: So many of them may be told that all is well; the others are kept for warnings.
+_NORMAL_BURST: Final = 25
 
 
 class EventReason(StrEnum):
@@ -110,7 +112,7 @@ class EventRecorder:
             note: For people, with the next step.
             once: Not again about this object, whoever leads, as long as the API server keeps the Event.
         """
-        if not self._take_token() or self._queue.full():
+        if not self._take_token(reason) or self._queue.full():
             metrics.EVENTS_DROPPED.inc()
             return
         event = build_event(subject, reason, note, instance=self._instance, now=datetime.now(UTC), once=once)
@@ -125,11 +127,12 @@ class EventRecorder:
             except KubeError as error:
                 _LOG.debug("event not posted", extra={"namespace": namespace, "error": str(error)})
 
-    def _take_token(self) -> bool:
+    def _take_token(self, reason: EventReason) -> bool:
         now = self._clock()
         self._tokens = min(_BURST, self._tokens + (now - self._filled_at) * self._rate)
         self._filled_at = now
-        if self._tokens < 1:
+        kept = 0 if reason in _WARNINGS else _BURST - _NORMAL_BURST
+        if self._tokens < kept + 1:
             return False
         self._tokens -= 1
         return True
