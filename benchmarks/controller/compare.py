@@ -3,7 +3,8 @@
 Starts a real etcd and API server, installs the chart, runs the real key service. Each contender is started on
 N requests that nobody has seen yet. The rate is taken between the first and the last Ready; the cost per
 request is the CPU time of the contender's process less that of a start without any request; the calls are
-those that the API server has counted. Contenders take turns; the tables have medians.
+those that the API server has counted. Contenders take turns, in another order each round; the
+tables have medians.
 """
 
 import argparse
@@ -11,12 +12,10 @@ import asyncio
 import contextlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from bench_api import (  # noqa: E402
     until,
 )
 from kubernetes import client, config  # noqa: E402
+from report import is_of_interest, is_write, print_goals, print_tables, summarize  # noqa: E402
 
 from controller_rig import Process, Rig, running_rig  # noqa: E402
 from deployment import cluster_path, run_testcluster  # noqa: E402
@@ -51,7 +51,6 @@ CONTENDERS = ("controller", "plain kopf", "floor")
 IDLE_SECONDS = 4.0
 #: Parts of the clean-up.
 PARTS = 500
-WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
 class Contest:
@@ -184,15 +183,6 @@ class Contest:
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
-def is_of_interest(call: str) -> bool:
-    kind = call.partition(" ")[2]
-    return kind.startswith(("secrets", "datakeyrequests", "events", "kmskeys", "configmaps", "rolebindings"))
-
-
-def is_write(call: str) -> bool:
-    return call.startswith(WRITES)
-
-
 async def run(options: argparse.Namespace, kubeconfig: Path, folder: Path) -> list[dict[str, Any]]:
     results = []
     with config.new_client_from_config(str(kubeconfig)) as api_client:
@@ -206,8 +196,8 @@ async def run(options: argparse.Namespace, kubeconfig: Path, folder: Path) -> li
                 follower = asyncio.create_task(contest_follow(contest))
                 await contest.prepare()
                 for number, rounds in options.sizes:
-                    for _ in range(rounds):
-                        for contender in options.contenders:
+                    for turn in range(rounds):
+                        for contender in rotate(options.contenders, turn):
                             results.append(await contest.measure(contender, number))
                             print(json.dumps(results[-1]), file=sys.stderr, flush=True)
                             await contest.clean(number)
@@ -216,6 +206,12 @@ async def run(options: argparse.Namespace, kubeconfig: Path, folder: Path) -> li
         finally:
             await asyncio.to_thread(rigs.__exit__, None, None, None)
     return results
+
+
+def rotate(contenders: Sequence[str], turn: int) -> Sequence[str]:
+    """Let another one be first each time: the API server still has work from the one before."""
+    start = turn % len(contenders)
+    return [*contenders[start:], *contenders[:start]]
 
 
 async def contest_follow(contest: Contest) -> None:
@@ -230,63 +226,6 @@ def install_crds(api_client: client.ApiClient) -> None:
         if crd["metadata"]["name"] not in known:
             extensions.create_custom_resource_definition(crd)
     time.sleep(2)
-
-
-def summarize(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return medians per contender and size, with the cost of a start without requests taken off."""
-    groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
-    for result in results:
-        groups[result["number"], result["contender"]].append(result)
-    starts = {who: median(group, "cpu_seconds") for (number, who), group in groups.items() if number == 0}
-    summary = []
-    for (number, who), group in groups.items():
-        if number == 0:
-            continue
-        calls: Counter[str] = Counter()
-        for result in group:
-            calls.update(result["calls"])
-        each = {name: count / number / len(group) for name, count in calls.items()}
-        writes = sum(c for name, c in each.items() if is_write(name) and "events" not in name)
-        row = {
-            "number": number,
-            "contender": who,
-            "rate": median(group, "rate"),
-            "cpu_ms": (median(group, "cpu_seconds") - starts.get(who, 0.0)) * 1000 / number,
-            "writes": writes,
-            "events": sum(count for name, count in each.items() if is_write(name) and "events" in name),
-            "reads": sum(count for name, count in each.items() if not is_write(name)),
-            "rss": median(group, "rss"),
-            "calls": {name: round(count, 4) for name, count in each.items()},
-        }
-        for name in ("restart_seconds", "restart_writes", "restart_cpu", "restart_rss", "restart_peak"):
-            if name in group[0]:
-                row[name] = median(group, name)
-        summary.append(row)
-    return summary
-
-
-def median(group: Sequence[dict[str, Any]], name: str) -> float:
-    return float(statistics.median(result[name] for result in group if result[name] is not None))
-
-
-def print_tables(summary: Sequence[dict[str, Any]]) -> None:
-    print("| requests | | per second | of the floor | CPU per request | writes | Events | reads | memory |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    floors = {row["number"]: row["rate"] for row in summary if row["contender"] == "floor"}
-    for row in summary:
-        share = f"{row['rate'] / floors[row['number']]:.0%}" if row["number"] in floors else ""
-        print(
-            f"| {row['number']:,} | {row['contender']} | {row['rate']:.0f} | {share} "
-            f"| {row['cpu_ms']:.2f} ms | {row['writes']:.2f} | {row['events']:.2f} | {row['reads']:.2f} "
-            f"| {row['rss']:.0f} MB |"
-        )
-    print("\n| restart with | settled after | writes | CPU | memory | peak |\n|---|---|---|---|---|---|")
-    for row in summary:
-        if "restart_seconds" in row:
-            print(
-                f"| {row['number']:,} | {row['restart_seconds']:.1f} s | {row['restart_writes']:.0f} "
-                f"| {row['restart_cpu']:.1f} s | {row['restart_rss']:.0f} MB | {row['restart_peak']:.0f} MB |"
-            )
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -325,6 +264,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps({"summary": summary, "runs": results}, indent=1))
     print_tables(summary)
+    print_goals(summary)
 
 
 if __name__ == "__main__":
