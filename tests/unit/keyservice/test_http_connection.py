@@ -94,12 +94,15 @@ async def test_not_one_request_is_handled_while_writing_is_paused() -> None:
 
     connection = connect(fill_buffer, transport)
     connection.data_received(GET * 3)
+    await asyncio.sleep(0)
     assert len(transport.written) == 1
     assert not transport.reading
     connection.resume_writing()
+    await asyncio.sleep(0)
     assert len(transport.written) == 2
     connection.resume_writing()
     connection.resume_writing()
+    await asyncio.sleep(0)
     assert len(transport.written) == 3
     assert transport.reading
 
@@ -272,3 +275,53 @@ async def test_next_request_in_the_same_read_has_its_own_header_time() -> None:
     assert find_due(connection) == []
     clock.now += 1.0
     assert find_due(connection) == [Phase.HEADER]
+
+
+async def test_answers_of_one_turn_leave_when_all_of_its_requests_are_handled() -> None:
+    """No reader is woken between two requests that are there together; each gets its own answer."""
+    handled: list[int] = []
+
+    def note(_: HttpRequest) -> HttpResponse:
+        handled.append(sum(len(transport.written) for transport in transports))
+        return HttpResponse(200, b"%d" % len(handled))
+
+    transports = [MemoryTransport(), MemoryTransport()]
+    first = connect(note, transports[0])
+    second = HttpConnection(first._state)
+    second.connection_made(transports[1])
+    first.data_received(GET)
+    second.data_received(GET)
+    await asyncio.sleep(0)
+    assert handled == [0, 0]
+    assert [transport.written[0][-1:] for transport in transports] == [b"1", b"2"]
+    first.data_received(GET)
+    await asyncio.sleep(0)
+    assert transports[0].written[1].endswith(b"3")
+
+
+async def test_answer_that_is_not_sent_yet_comes_before_the_end_and_before_all_that_follows() -> None:
+    """Half-close, cut, drain and ``100 Continue`` in the turn of a request take nothing from its answer."""
+    for end in (HttpConnection.eof_received, HttpConnection.cut, HttpConnection.drain):
+        transport = MemoryTransport()
+        connection = connect(answer, transport)
+        connection.data_received(GET)
+        assert transport.written == []
+        end(connection)
+        assert len(transport.written) == 1
+    transport = MemoryTransport()
+    connect(answer, transport).data_received(
+        GET + b"POST / HTTP/1.1\r\nHost: kms\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
+    )
+    assert [data.split()[1] for data in transport.written] == [b"204", b"100"]
+
+
+async def test_answer_to_a_client_that_is_gone_is_dropped() -> None:
+    """Nothing is written to a transport that is lost or closing."""
+    lost, closing = MemoryTransport(), MemoryTransport()
+    connection = connect(answer, lost)
+    connection.data_received(GET)
+    connection.connection_lost(None)
+    connect(answer, closing).data_received(GET)
+    closing.close()
+    await asyncio.sleep(0)
+    assert lost.written == closing.written == []

@@ -3,7 +3,9 @@
 Zone: key service, network edge. It passes requests to the handler and answers to the transport, and
 logs neither: of a failed handler only the exception's class name, since its text could quote key bytes.
 Requests of one connection are handled one after the other, so that answers are in order by
-construction, whether the handler answers at once or later.
+construction, whether the handler answers at once or later. The answers of one turn of the event loop leave
+together, when all of its requests are handled: each answer wakes its reader on another core, and that is
+dear between two requests.
 """
 
 import asyncio
@@ -43,6 +45,7 @@ class ServerState:
         held_bytes: of all connections' bodies that aren't handled yet.
         draining: each connection closes as soon as it has answered what it holds.
         date_line: the ``date`` header, renewed by the sweep.
+        answered: whose last answer is to be sent at the end of this turn of the event loop.
     """
 
     handler: Handler
@@ -54,6 +57,7 @@ class ServerState:
     emptied: asyncio.Event = field(default_factory=asyncio.Event)
     held_bytes: int = 0
     draining: bool = False
+    answered: list["HttpConnection"] = field(default_factory=list)
 
 
 def _describe_peer(transport: asyncio.Transport) -> str:
@@ -69,6 +73,13 @@ def _evict_oldest(state: ServerState, phases: tuple[Phase, ...]) -> bool:
     if oldest is not None:
         oldest.evict()
     return oldest is not None
+
+
+def _send_all(answered: list["HttpConnection"]) -> None:
+    connections = answered.copy()
+    answered.clear()
+    for connection in connections:
+        connection.send()
 
 
 class HttpConnection(asyncio.Protocol):
@@ -88,6 +99,7 @@ class HttpConnection(asyncio.Protocol):
         "_task",
         "_transport",
         "_unfed",
+        "_unsent",
         "_writing_paused",
     )
 
@@ -98,6 +110,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
         self._unfed: bytes | memoryview = b""
+        self._unsent = b""
         self._phase = Phase.WORK
         self._phase_message = 0
         self._answered = 0
@@ -136,6 +149,7 @@ class HttpConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Keep a half-closed connection until what it asked for is answered (not possible in TLS)."""
+        self.send()
         if self._closing or not self._holds_requests():
             return False
         self._peer_finished = True
@@ -156,6 +170,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport = None
         self._closing = True
         self._unfed = b""
+        self._unsent = b""
         self._parser.close()
         self._weigh()
         self._leave_phase()
@@ -173,8 +188,15 @@ class HttpConnection(asyncio.Protocol):
         """End everything now, a running handler included."""
         if self._task is not None:
             self._task.cancel()
+        self.send()
         if self._transport is not None:
             self._transport.abort()
+
+    def send(self) -> None:
+        """Hand the last answer to the transport, if that isn't done yet."""
+        data, self._unsent = self._unsent, b""
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
 
     def evict(self) -> None:
         """End a connection that has no handler at work; its room is free at once."""
@@ -241,7 +263,9 @@ class HttpConnection(asyncio.Protocol):
     def _answer_ready(self) -> None:
         ready = self._parser.ready
         while ready and self._task is None and not self._writing_paused and not self._closing:
-            self._handle(ready.pop(0))
+            self.send()  # at most one answer waits, and whether the client reads is asked for each
+            if not self._writing_paused:
+                self._handle(ready.pop(0))
 
     def _react_to_parser(self) -> None:
         """All requests are answered: a fault, an end or ``100 Continue`` is now in turn."""
@@ -253,6 +277,7 @@ class HttpConnection(asyncio.Protocol):
             self._close()
         elif parser.wants_continue and self._transport is not None:
             parser.wants_continue = False
+            self.send()
             self._transport.write(responses.CONTINUE)
 
     def _handle(self, request: HttpRequest) -> None:
@@ -318,7 +343,15 @@ class HttpConnection(asyncio.Protocol):
         except (ValueError, TypeError, AttributeError) as error:
             failure = self._report_failure(error)
             data = responses.build_response_bytes(failure, date_line, head=head, close=close)
-        self._transport.write(data)
+        self._send_soon(data)
+
+    def _send_soon(self, data: bytes) -> None:
+        self.send()
+        self._unsent = data
+        answered = self._state.answered
+        if not answered:
+            asyncio.get_running_loop().call_soon(_send_all, answered)
+        answered.append(self)
 
     # Ends of a connection.
 
@@ -341,6 +374,7 @@ class HttpConnection(asyncio.Protocol):
             linger: the client may still be sending, so close in two steps; a plain close with unread
                 bytes would reset the answer away (RFC 9112, 9.6). TLS has no half-close.
         """
+        self.send()
         self._begin_closing()
         transport = self._transport
         if transport is None:
