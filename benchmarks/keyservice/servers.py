@@ -42,14 +42,15 @@ def find_free_port():
 
 
 def read_cpu_seconds(group):
-    """Return the CPU time that the kernel charged to a process group."""
-    ticks = 0
+    """Return the CPU time that the kernel charged to a process group: in user mode, and in its own."""
+    user = system = 0
     for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = path.read_text().rpartition(")")[2].split()
             if int(fields[2]) == group:
-                ticks += int(fields[11]) + int(fields[12])
-    return ticks / TICKS_PER_SECOND
+                user += int(fields[11])
+                system += int(fields[12])
+    return user / TICKS_PER_SECOND, system / TICKS_PER_SECOND
 
 
 def prepare_peers(candidates):
@@ -149,6 +150,9 @@ class Server:
         )
 
     def cpu_seconds(self):
+        return sum(self.cpu_seconds_by_mode())
+
+    def cpu_seconds_by_mode(self):
         return read_cpu_seconds(self._process.pid)
 
     def __enter__(self):
