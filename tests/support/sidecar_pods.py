@@ -20,7 +20,7 @@ from pod_caller import start_pod
 
 PROGRAM: Final = ROOT / "operator" / "datakeys" / "sidecar" / "__main__.py"
 #: Longer than a key service needs to come back, by far.
-GIVE_UP_SECONDS: Final = 90.0
+GIVE_UP_SECONDS: Final = 240.0
 _START: Final = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
 
 
@@ -74,7 +74,7 @@ class SidecarPods:
     def wait_delivered(self, more: int) -> None:
         """Wait until so many more have delivered their data key."""
         wanted = len(self.delivered) + more
-        assert eventually(lambda: bool(self.failures) or len(self.delivered) >= wanted, 180)
+        assert eventually(lambda: bool(self.failures) or len(self.delivered) >= wanted, GIVE_UP_SECONDS)
         assert not self.failures, self.failures
 
     def _run(self) -> None:
