@@ -88,6 +88,10 @@ class HttpConnectionTarget(Target):
         """Return requests, good ones and those that two parsers could read in two ways."""
         for number, seed in enumerate(_SEEDS):
             yield bytes([number]) + seed
+        for request in (_SEEDS[0], _HEAD + b"Content-Length: 0\r\n\r\n", b"\r\n" + _SEEDS[0]):
+            # Each piece is a whole request with the head of the one before.
+            other = request[:-2] + b"b}" if request.endswith(b"}") else request
+            yield bytes([len(request) - 1]) + request + other + request
 
     def run(self, data: bytes) -> None:
         """Send the bytes at once and in pieces."""
