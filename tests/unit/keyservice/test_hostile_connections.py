@@ -7,6 +7,7 @@ import ssl
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import uvloop
@@ -15,6 +16,7 @@ from datakeys.keyservice.pki.authority import Lifetimes, build_generation, build
 from datakeys.keyservice.pki.tls import build_server_context
 from datakeys.keyservice.server import http_listener
 from datakeys.keyservice.server.http import HttpLimits, HttpRequest, HttpResponse
+from datakeys.keyservice.server.http_deadlines import Phase
 from http_serving import Stream, connected, exchange, serving, until
 
 #: No timeout helps in these tests.
@@ -47,8 +49,8 @@ async def is_ended(stream: Stream) -> bool:
         return True
 
 
-def test_newcomer_takes_the_place_of_the_connection_at_rest_for_longest() -> None:
-    """Of those between two requests the oldest goes; who is in the midst of a request stays."""
+def test_newcomer_takes_the_place_of_who_has_asked_for_nothing_for_longest() -> None:
+    """Of those between two requests the oldest goes; who has just asked, or is just asking, stays."""
 
     async def scenario() -> None:
         async with (
@@ -57,14 +59,31 @@ def test_newcomer_takes_the_place_of_the_connection_at_rest_for_longest() -> Non
             connected(port) as first,
             connected(port) as second,
         ):
+            for stream in (midst, first, second):
+                assert await ask(stream) == b"0 bytes"
             midst[1].write(GET[:9])
-            assert [await ask(first), await ask(second)] == [b"0 bytes"] * 2
+            await until(lambda: sum(item._parser.in_headers for item in server._state.connections) == 1)
             assert (await exchange(port, LAST)).startswith(SERVED)
             assert await is_ended(first)
             assert await ask(second) == b"0 bytes"
             midst[1].write(GET[9:])
             assert (await midst[0].readuntil(b"\r\n\r\n")).startswith(SERVED)
             assert (server.counters.evicted, server.counters.refused) == (1, 0)
+
+    uvloop.run(scenario())
+
+
+def test_who_asks_is_not_ended_for_those_who_only_connect() -> None:
+    """Though it rests between its requests: the silent ones have been silent for longer."""
+
+    async def scenario() -> None:
+        limits = replace(PATIENT, max_connections=10)
+        async with serving(measure, limits) as (server, port), AsyncExitStack() as stack:
+            good = await stack.enter_async_context(connected(port))
+            for _ in range(60):
+                await stack.enter_async_context(connected(port))
+                assert await ask(good) == b"0 bytes"
+            await until(lambda: server.counters.evicted >= 50)
 
     uvloop.run(scenario())
 
@@ -83,6 +102,30 @@ def test_slow_clients_that_take_all_places_keep_nobody_out(opening: bytes) -> No
                 for _ in range(30):
                     assert (await exchange(port, LAST)).startswith(SERVED)
                 assert server.open_connections <= 20
+            assert server.counters.refused == 0
+
+    uvloop.run(scenario())
+
+
+def test_clients_that_do_not_read_keep_nobody_out() -> None:
+    """Their places are taken while the server waits for them to take their answers."""
+
+    def answer_at_length(request: HttpRequest) -> HttpResponse:
+        return measure(request) if request.body else HttpResponse(200, b"x" * 8_000_000)
+
+    async def scenario() -> None:
+        async with serving(answer_at_length, replace(PATIENT, max_connections=5)) as (server, port):
+            async with AsyncExitStack() as stack:
+                for _ in range(5):
+                    _, writer = await stack.enter_async_context(connected(port))
+                    cast("asyncio.Transport", writer.transport).pause_reading()
+                    writer.write(GET * 3)
+                await until(lambda: len(server._state.deadlines._due[Phase.WRITE]) == 5)
+                for _ in range(8):
+                    whole = POST % 5 + b"hello"
+                    stream = await stack.enter_async_context(connected(port))
+                    stream[1].write(whole)
+                    assert (await stream[0].readuntil(b"5 bytes")).startswith(SERVED)
             assert server.counters.refused == 0
 
     uvloop.run(scenario())

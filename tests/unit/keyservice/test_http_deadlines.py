@@ -73,3 +73,18 @@ def test_member_entered_while_sweeping_is_kept() -> None:
     for member, _ in deadlines.pop_due():
         deadlines.enter(member, Phase.IDLE)
     assert len(deadlines) == 1
+
+
+def test_oldest_is_who_entered_first_whatever_the_phases_last() -> None:
+    """A short phase ends sooner, but that makes nobody older."""
+    deadlines, clock = build()
+    assert deadlines.find_oldest(Phase) is None
+    deadlines.enter("idle", Phase.IDLE)
+    clock.now = 1.0
+    deadlines.enter("header", Phase.HEADER)
+    assert deadlines.find_oldest((Phase.HEADER, Phase.IDLE)) == "idle"
+    assert deadlines.find_oldest((Phase.HEADER,)) == "header"
+    deadlines.enter("idle", Phase.IDLE)
+    clock.now = 1.5
+    deadlines.enter("idle", Phase.IDLE)
+    assert deadlines.find_oldest((Phase.IDLE, Phase.HEADER)) == "header"

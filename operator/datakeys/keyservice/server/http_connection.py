@@ -30,8 +30,8 @@ _log = logging.getLogger("datakeys.keyservice.http")
 _REFUSAL_ROOM: Final = 64
 #: Bytes parsed before other connections have their turn: a few hundred requests of the smallest kind.
 _STEP_BYTES: Final = 16 * 1024
-#: Who may be ended for another: first who is at rest, and notices nothing; then who is slow.
-_RESTING: Final = (Phase.IDLE, Phase.HEADER, Phase.BODY)
+#: Who may be ended for another: whoever asks for nothing, is slow to ask, or to take the answer.
+_RESTING: Final = (Phase.IDLE, Phase.HEADER, Phase.BODY, Phase.WRITE)
 _ARRIVING: Final = (Phase.BODY,)
 
 
@@ -203,6 +203,7 @@ class HttpConnection(asyncio.Protocol):
         self._state.counters.evicted += 1
         self._closing = True
         self._unfed = b""
+        self._unsent = b""
         self._parser.close()
         self._weigh()
         self._leave_phase()
@@ -349,6 +350,9 @@ class HttpConnection(asyncio.Protocol):
         self.send()
         self._unsent = data
         answered = self._state.answered
+        if len(self._state.connections) == 1:  # nobody else's request can be there
+            self.send()
+            return
         if not answered:
             asyncio.get_running_loop().call_soon(_send_all, answered)
         answered.append(self)

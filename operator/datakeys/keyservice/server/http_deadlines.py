@@ -71,12 +71,14 @@ class Deadlines(Generic[Member]):
                 yield member, phase
 
     def find_oldest(self, phases: Iterable[Phase]) -> Member | None:
-        """Return who has been longest in the first of these phases that has members, or None."""
+        """Return who has been in its phase for longest, of all that are in one of these, or None."""
+        entered: dict[Member, float] = {}
         for phase in phases:
             due = self._due.get(phase)
             if due:
-                return next(iter(due))
-        return None
+                member, ends_at = next(iter(due.items()))
+                entered[member] = ends_at - self._durations[phase]
+        return min(entered, key=entered.__getitem__, default=None)
 
     def __len__(self) -> int:
         return sum(len(due) for due in self._due.values())
