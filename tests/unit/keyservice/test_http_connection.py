@@ -79,6 +79,13 @@ def connect(handler: Handler, transport: MemoryTransport, clock: Clock | None = 
     return connection
 
 
+def connect_beside(connection: HttpConnection, transport: MemoryTransport) -> HttpConnection:
+    """Return another connection of the same server."""
+    other = HttpConnection(connection._state)
+    other.connection_made(transport)
+    return other
+
+
 def answer(_: HttpRequest) -> HttpResponse:
     """Answer with nothing."""
     return HttpResponse(204, b"")
@@ -94,15 +101,12 @@ async def test_not_one_request_is_handled_while_writing_is_paused() -> None:
 
     connection = connect(fill_buffer, transport)
     connection.data_received(GET * 3)
-    await asyncio.sleep(0)
     assert len(transport.written) == 1
     assert not transport.reading
     connection.resume_writing()
-    await asyncio.sleep(0)
     assert len(transport.written) == 2
     connection.resume_writing()
     connection.resume_writing()
-    await asyncio.sleep(0)
     assert len(transport.written) == 3
     assert transport.reading
 
@@ -287,8 +291,7 @@ async def test_answers_of_one_turn_leave_when_all_of_its_requests_are_handled() 
 
     transports = [MemoryTransport(), MemoryTransport()]
     first = connect(note, transports[0])
-    second = HttpConnection(first._state)
-    second.connection_made(transports[1])
+    second = connect_beside(first, transports[1])
     first.data_received(GET)
     second.data_received(GET)
     await asyncio.sleep(0)
@@ -303,7 +306,7 @@ async def test_answer_that_is_not_sent_yet_comes_before_the_end_and_before_all_t
     """Half-close, cut, drain and ``100 Continue`` in the turn of a request take nothing from its answer."""
     for end in (HttpConnection.eof_received, HttpConnection.cut, HttpConnection.drain):
         transport = MemoryTransport()
-        connection = connect(answer, transport)
+        connection = connect_beside(connect(answer, MemoryTransport()), transport)
         connection.data_received(GET)
         assert transport.written == []
         end(connection)
@@ -319,9 +322,16 @@ async def test_answer_to_a_client_that_is_gone_is_dropped() -> None:
     """Nothing is written to a transport that is lost or closing."""
     lost, closing = MemoryTransport(), MemoryTransport()
     connection = connect(answer, lost)
+    connect_beside(connection, closing).data_received(GET)
+    closing.close()
     connection.data_received(GET)
     connection.connection_lost(None)
-    connect(answer, closing).data_received(GET)
-    closing.close()
     await asyncio.sleep(0)
     assert lost.written == closing.written == []
+
+
+async def test_answer_of_the_only_connection_leaves_at_once() -> None:
+    """There is nothing that it could leave together with."""
+    transport = MemoryTransport()
+    connect(answer, transport).data_received(GET)
+    assert len(transport.written) == 1
