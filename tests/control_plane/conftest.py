@@ -133,6 +133,9 @@ def garbage_collector(
         str(path_of(CONTROLLER_MANAGER)),
         f"--kubeconfig={control_plane}",
         "--controllers=garbage-collector-controller",
+        # So that it doesn't fall behind tests that leave it much to do.
+        "--kube-api-qps=500",
+        "--kube-api-burst=500",
         "--leader-elect=false",
         "--secure-port=0",
     ]

@@ -159,7 +159,7 @@ def select_points(lives: Iterable[Iterable[Point]]) -> tuple[Point, ...]:
 
 
 def plan_deaths(points: Iterable[Point]) -> tuple[tuple[Point, ...], ...]:
-    """Return who dies where in one life each: at all reads one after the other, at each write by itself."""
+    """Return who dies where in one life each: at all first reads one after the other, else at one point."""
     everywhere = tuple(points)
-    reads = tuple(point for point in everywhere if point.is_read)
-    return (*((point,) for point in everywhere if not point.is_read), *((reads,) if reads else ()))
+    reads = tuple(point for point in everywhere if point.is_read and not point.is_uncertain)
+    return (*((point,) for point in everywhere if point not in reads), *((reads,) if reads else ()))

@@ -70,7 +70,7 @@ def test_only_points_of_every_run_count_and_no_write_shares_a_life() -> None:
     read, write, late = point("LIST shop secrets"), point("POST shop secrets"), point("GET shop x", 2)
     points = select_points([[read, write, late], [write, read]])
     assert points == (read, write)
-    assert plan_deaths([read, write, late]) == ((write,), (read, late))
+    assert plan_deaths([read, write, late]) == ((write,), (late,), (read,))
     assert plan_deaths([write]) == ((write,),)
 
 
