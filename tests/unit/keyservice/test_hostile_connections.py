@@ -2,9 +2,12 @@
 
 import asyncio
 import errno
+import os
+import shutil
 import socket
 import ssl
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import cast
@@ -194,6 +197,25 @@ def test_handshakes_that_do_not_end_keep_nobody_out() -> None:
                 assert (await exchange(port, LAST, client_context)).startswith(SERVED)
             await until(lambda: server.counters.evicted >= 20)
             assert len(server._listener._handshakes) <= 10
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command to renegotiate")
+def test_renegotiation_is_refused() -> None:
+    """TLS 1.2 has it: handshakes again and again on one connection, at the server's cost."""
+    server_context, client_context = build_contexts()
+
+    async def scenario() -> None:
+        async with serving(measure, PATIENT, server_context) as (server, port):
+            command = ("openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_2")
+            client = await asyncio.create_subprocess_exec(
+                *command, stdin=PIPE, stdout=PIPE, stderr=STDOUT, env={"PATH": os.environ["PATH"]}
+            )
+            shown, _ = await asyncio.wait_for(client.communicate(b"R\n"), 60)
+            assert b"no renegotiation" in shown
+            assert (await exchange(port, LAST, client_context)).startswith(SERVED)
+            assert server.counters.requests == 1
 
     uvloop.run(scenario())
 

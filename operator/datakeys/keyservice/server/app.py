@@ -47,6 +47,8 @@ _WORKERS: Final = 16
 _MAX_DELAY_SECONDS: Final = 5.0
 #: A key policy of 131,072 characters is the largest member.
 _MAX_BODY_BYTES: Final = 192 * 1024
+#: For probes and whoever collects metrics: few, and without bodies.
+_HEALTH_LIMITS: Final = HttpLimits(max_connections=128, max_body_bytes=1024, max_held_bytes=64 * 1024)
 
 T = TypeVar("T")
 
@@ -79,7 +81,7 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
-        health = HttpServer(self._health.handle, HttpLimits())
+        health = HttpServer(self._health.handle, _HEALTH_LIMITS)
         await health.start(self._settings.health_listen.host, self._settings.health_listen.port)
         try:
             server = await self._start_unless_stopped()
