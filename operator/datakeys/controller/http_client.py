@@ -138,13 +138,14 @@ class _Connection(asyncio.Protocol):
         #: No answer is under way, none broke off, and the other side expects another call.
         self.is_reusable = True
         self._forget = forget
+        self._loop = asyncio.get_running_loop()  # asking for it is a system call
         self._answer: asyncio.Future[Answer] | None = None
 
     async def send(self, message: bytes) -> Answer:
         """Send a call and return its answer; one at a time."""
         if not self.is_reusable:
             raise ClosedError("the connection was closed")
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = self._loop.create_future()
         self._answer, self._parser, self._body = answer, HttpResponseParser(self), bytearray()
         self._size, self._in_body, self.is_reusable = 0, False, False
         self._transport.write(message)
