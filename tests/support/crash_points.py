@@ -19,9 +19,9 @@ from datakeys.contract.identity import HEADER_ACCOUNT
 CLUSTER: Final = "cluster"
 ELSEWHERE: Final = "elsewhere"
 _READS: Final = ("GET ", "LIST ", "WATCH ", "Describe", "Get", "List", "Watch")
-#: Writes whose number depends on how long others take: progress told of a KmsKey, and Events.
 _EVENTS: Final = "events"
-_TOLD: Final = ("kmskeys/main/status", _EVENTS)
+#: Writes whose number depends on how long others take: what is told of a KmsKey, kopf's notes, and Events.
+_TOLD: Final = ("kmskeys/main", "kmskeys/main/status", _EVENTS)
 
 
 class Moment(StrEnum):

@@ -146,6 +146,7 @@ class Theatre:
     api: client.ApiClient
     server: ForkServer
     key: str
+    _peaceful: dict[int, list[Passed]] = field(default_factory=dict)
 
     def run(self, life: Life, deaths: Sequence[Point], *, wait_until_idle: bool = False) -> Outcome:
         """Run a life in a fresh namespace and judge it.
@@ -172,10 +173,13 @@ class Theatre:
         assert least <= outcome.hidden <= most, (outcome.hidden, least, most)
         return outcome
 
-    def find_points(self, life: Life, *places: str, lives: int = 2) -> tuple[Point, ...]:
-        """Return the points at which a controller can die in every run of a life."""
-        runs = [self.run(life, (), wait_until_idle=True).last.of(*places) for _ in range(lives)]
-        return select_points(runs)
+    def find_points(self, life: Life, *places: str) -> tuple[Point, ...]:
+        """Return the points at which a controller can die, which are those of two lives without deaths."""
+        runs = self._peaceful.get(id(life))
+        if runs is None:
+            runs = [self.run(life, (), wait_until_idle=True).last for _ in range(2)]
+            self._peaceful[id(life)] = runs
+        return select_points([passed.of(*places) for passed in runs])
 
 
 def _judge(scene: Scene, life: Life) -> int:
