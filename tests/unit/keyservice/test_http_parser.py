@@ -355,11 +355,13 @@ def test_head_is_remembered_only_if_its_length_says_all_of_its_framing(request_b
     assert parse(request_bytes)._known is None
 
 
-def test_long_head_is_not_remembered_and_none_outlives_the_connection() -> None:
+def test_long_or_many_headers_are_not_remembered_and_none_outlive_the_connection() -> None:
     """The memory that a connection keeps is bounded, and gone with it."""
     parser = RequestParser(HttpLimits(), "")
     parser.feed(build_post(b"A: %b\r\nContent-Length: 1\r\n" % (b"a" * 2048), b"x"))
-    assert len(parser.ready) == 1
+    many = b"".join(b"a%d: b\r\n" % number for number in range(31))
+    parser.feed(build_post(many + b"Content-Length: 1\r\n", b"x"))
+    assert len(parser.ready) == 2
     assert parser._known is None
     parser.feed(build_post(b"Content-Length: 1\r\n", b"x"))
     assert parser._known is not None

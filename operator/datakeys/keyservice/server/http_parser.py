@@ -39,6 +39,8 @@ _WHITESPACE: Final = b" \t"
 _HEAD_END: Final = b"\r\n\r\n"
 #: Longer heads aren't remembered: thousands of connections must not hold much. One with a token has 1.5 KiB.
 _MAX_KNOWN_HEAD_BYTES: Final = 2048
+#: Nor are many small headers, which take ten times their bytes. SDKs send about a dozen.
+_MAX_KNOWN_HEADERS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,7 @@ class RequestParser:
         if (
             type(data) is bytes
             and start <= _MAX_KNOWN_HEAD_BYTES
+            and len(headers) <= _MAX_KNOWN_HEADERS
             and not self.finished
             and b"content-length" in headers
             and b"expect" not in headers
