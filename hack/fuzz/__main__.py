@@ -59,7 +59,11 @@ def main() -> int:
 
 
 def fuzz(name: str, max_seconds: int) -> Run:
-    """Fuzz one target from its corpus and its seeds on, then keep the smallest inputs that reach as much."""
+    """Fuzz one target from its corpus and its seeds on, then keep the smallest inputs that reach as much.
+
+    Raises:
+        RuntimeError: The fuzzer ended without a finding, but not well.
+    """
     kept, work = CORPUS / name, _WORK / name
     shutil.rmtree(work, ignore_errors=True)
     found, seeds, merged, artifacts = (work / part for part in ("found", "seeds", "merged", "artifacts"))
@@ -68,21 +72,25 @@ def fuzz(name: str, max_seconds: int) -> Run:
     target = load(name)
     _write(seeds, target.seeds())
     target.close()
-    folders = [str(folder) for folder in (found, seeds, kept)]
+    prefix, folders = f"-artifact_prefix={artifacts}/", [str(folder) for folder in (found, seeds, kept)]
     started = time.monotonic()
-    output = _run(name, [f"-max_total_time={max_seconds}", f"-artifact_prefix={artifacts}/", *folders])
+    status, output = _run(name, [f"-max_total_time={max_seconds}", prefix, *folders])
     seconds = time.monotonic() - started
     crashes = tuple(_keep_crash(artifact, kept) for artifact in sorted(artifacts.iterdir()))
     if not crashes:
         # After a finding the merge would end with it too; the corpus stays as it is.
-        _run(name, ["-merge=1", str(merged), *folders])
+        if status == 0:
+            status, output_of_merge = _run(name, ["-merge=1", prefix, str(merged), *folders])
+            output += output_of_merge
+        if status != 0 or not any(merged.iterdir()):
+            raise RuntimeError(f"the fuzzer of {name} failed: {output[-2000:]}")
         _replace(kept, sorted(merged.iterdir(), key=lambda path: path.stat().st_size))
     executed = _EXECUTED.findall(output)
-    return Run(int(executed[-1]) if executed else 0, seconds, crashes)
+    return Run(int(executed[0]) if executed else 0, seconds, crashes)
 
 
-def _run(name: str, options: Sequence[str]) -> str:
-    """Run the worker, show its progress, and return all that it printed."""
+def _run(name: str, options: Sequence[str]) -> tuple[int, str]:
+    """Run the worker, show its progress, and return its exit status and all that it printed."""
     command = [sys.executable, "-m", "fuzz.worker", name, *_LIMITS, *options]
     lines = []
     with subprocess.Popen(
@@ -92,7 +100,7 @@ def _run(name: str, options: Sequence[str]) -> str:
             lines.append(line)
             if _SHOWN.search(line):
                 print(f"{name}: {line.strip()[:200]}", flush=True)
-    return "".join(lines)
+    return process.returncode, "".join(lines)
 
 
 def _write(folder: Path, inputs: Iterable[bytes]) -> None:

@@ -49,6 +49,22 @@ def test_corpus_keeps_crashes_and_the_smallest_inputs(
     assert {path.name for path in kept.iterdir()} == {"crash-1", "a", "bb"}
 
 
+@pytest.mark.parametrize("results", [[(1, "no atheris")], [(0, ""), (1, "merge")], [(0, ""), (0, "")]])
+def test_a_fuzzer_that_fails_leaves_the_corpus_alone(
+    results: list[tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It isn't there, it can't merge, or the merge has kept nothing."""
+    monkeypatch.setattr(fuzz, "CORPUS", tmp_path / "corpus")
+    monkeypatch.setattr(fuzz, "_WORK", tmp_path / "work")
+    monkeypatch.setattr(fuzz, "_run", lambda *_: results.pop(0))
+    kept = tmp_path / "corpus/encrypted-data-key/kept"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"input")
+    with pytest.raises(RuntimeError, match="encrypted-data-key failed"):
+        fuzz.fuzz("encrypted-data-key", 1)
+    assert kept.read_bytes() == b"input"
+
+
 def test_crash_gets_its_own_name(tmp_path: Path) -> None:
     """By it the corpus knows it, whatever kind of finding it was."""
     artifact = tmp_path / "oom-0123456789abcdef"
