@@ -20,10 +20,11 @@ from kubernetes import client
 from annotated_workloads import WorkloadClient, build_workload
 from chart_installation import Installation, impersonating, named
 from chart_rendering import CLUSTER_NAME, SYSTEM_NAMESPACE, find_helm
-from controller_rig import ROOT, Process, Rig, eventually, free_port
+from controller_rig import ROOT, Process, Rig, eventually
 from controller_wire import Wire
 from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Json, Objects
 from pod_caller import decrypt, start_pod
+from ports import find_free_port
 from testcluster import backend, binaries
 from user_rights import build_alias
 
@@ -46,7 +47,7 @@ class Cluster:
         # Nobody serves the webhooks of the chart here.
         admission = client.AdmissionregistrationV1Api(self.rig.api)
         admission.delete_mutating_webhook_configuration("datakeys-webhook")
-        self.rig.keyservice_port = free_port()  # the one of the rig was free a while ago
+        self.rig.keyservice_port = find_free_port()  # the one of the rig was free a while ago
         self.rig.start_keyservice()
         return self.rig.start_controller()
 

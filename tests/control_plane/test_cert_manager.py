@@ -15,9 +15,10 @@ from kubernetes.client.exceptions import ApiException
 
 from certificate_stage import WEBHOOK, Stage, connect, mount
 from chart_installation import refusal, wait_for
-from controller_rig import eventually, free_port, running_rig
+from controller_rig import eventually, running_rig
 from datakeys.keyservice.pki.authority import Generation, Lifetimes, build_generation, build_leaf
 from datakeys.keyservice.pki.certificates import WEBHOOK_TLS_SECRET, build_dns_names
+from ports import find_free_port
 from webhook_rig import find_own_address
 
 VALUES = {"certificates.webhook.certManager": {"enabled": True, "issuerRef": {"name": "corporate"}}}
@@ -85,7 +86,7 @@ def test_webhook_works_with_a_certificate_of_cert_manager(stage: Stage, tmp_path
     assert "datakeys-keyservice-tls" in {one.metadata and one.metadata.name for one in secrets}
     assert WEBHOOK_TLS_SECRET not in {one.metadata and one.metadata.name for one in secrets}
 
-    address, port = find_own_address(stage.rig.api.configuration.host), free_port()
+    address, port = find_own_address(stage.rig.api.configuration.host), find_free_port()
     stage.lead_to(address, port)
     first, second = (build_generation(time.time(), Lifetimes()) for _ in range(2))
     mount(tmp_path / "tls", issue(stage, first), 1)

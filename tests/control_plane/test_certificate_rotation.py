@@ -18,7 +18,8 @@ import pytest
 from kubernetes import client
 
 from certificate_stage import WEBHOOK, Stage, connect, mount
-from controller_rig import Process, eventually, free_port, running_rig
+from controller_rig import Process, eventually, running_rig
+from ports import find_free_port
 from webhook_rig import find_own_address
 
 #: A CA signs 72 s after the one before it was made, and is replaced after 60 s.
@@ -125,7 +126,7 @@ def test_no_client_fails_during_two_rotations(stage: Stage, tmp_path: Path) -> N
     rig, clients = stage.rig, Clients()
     address = find_own_address(rig.api.configuration.host)
     folders = [tmp_path / f"node-{number}" for number in range(2)]
-    ports = [free_port() for _ in folders]
+    ports = [find_free_port() for _ in folders]
     stage.lead_to(address, ports[0])
     with clients.ended():
         for folder, port, delay in zip(folders, ports, KUBELET_SECONDS, strict=True):

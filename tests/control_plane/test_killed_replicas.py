@@ -14,7 +14,8 @@ from certificate_stage import mount
 from controller_rig import Process, eventually
 from custom_objects import Objects, fresh_objects
 from datakeys.contract.identity import ANNOTATION_WORKLOAD, LABEL_INJECT
-from fault_stage import FaultStage, Kubelet, lasting_ports, running_stage
+from fault_stage import FaultStage, Kubelet, running_stage
+from ports import find_free_port
 from relay import Relay
 from sidecar_pods import SidecarPods
 from steady_load import Load
@@ -47,7 +48,7 @@ class Webhooks:
     def __init__(self, stage: FaultStage, namespace: str, folder: Path) -> None:
         self._stage = stage
         self._address = find_own_address(stage.rig.api.configuration.host)
-        self._ports = lasting_ports(2)
+        self._ports = [find_free_port() for _ in range(2)]
         self._folder = folder
         self._certificates = Certificates(stage.rig, namespace)
         mount(folder, self._certificates.read_secret(), 1)

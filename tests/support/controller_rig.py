@@ -25,6 +25,7 @@ from prometheus_client.samples import Sample
 
 from chart_installation import Installation, installed_chart, wait_for
 from datakeys.contract.identity import AUDIENCE, TRUST_BUNDLE_CONFIG_MAP, TRUST_BUNDLE_KEY
+from ports import find_free_port
 
 ROOT: Final = Path(__file__).parents[2]
 CLUSTER_NAME: Final = "cluster-1"
@@ -41,13 +42,6 @@ def getaddrinfo_of_loop(loop, host, *arguments, **options):
     return _of_loop(loop, "127.0.0.1" if host == {name!r} else host, *arguments, **options)
 uvloop.Loop.getaddrinfo = getaddrinfo_of_loop
 """
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def accepts(port: int) -> bool:
@@ -155,7 +149,7 @@ class Rig:
     installation: Installation
     api: client.ApiClient
     folder: Path
-    keyservice_port: int = field(default_factory=free_port)
+    keyservice_port: int = field(default_factory=find_free_port)
     processes: list[Process] = field(default_factory=list)
 
     @property
@@ -232,7 +226,7 @@ class Rig:
 
     def _start(self, name: str, environment: Mapping[str, str]) -> Process:
         number = len(self.processes)
-        log, health_port = self.folder / f"{name}-{number}.log", free_port()
+        log, health_port = self.folder / f"{name}-{number}.log", find_free_port()
         with log.open("wb") as output:
             popen = subprocess.Popen(
                 [sys.executable, "-m", f"datakeys.{name}"],

@@ -4,10 +4,7 @@ Zone: tests. The API server and the key services are reached through relays; who
 a kubelet does. Without a webhook, its registration is removed: what it adds to a workload is in the builders.
 """
 
-import contextlib
 import json
-import random
-import socket
 import subprocess
 import threading
 import time
@@ -23,26 +20,13 @@ import yaml
 from kubernetes import client
 
 from controller_rig import Process, Rig, eventually, running_rig
+from ports import find_free_port
 from relay import Relay
 from steady_load import UNREACHABLE
 from testcluster import backend, processes
 
 REPLICAS: Final = 2
 _LOOK_SECONDS: Final = 0.3
-#: Below those that the kernel gives to outgoing connections: a replica must find its port free again.
-_PORTS: Final = range(20_000, 32_000)
-
-
-def lasting_ports(number: int) -> list[int]:
-    """Return ports that nobody listens on, and that no connection of somebody else takes meanwhile."""
-    found: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-        if len(found) == number:
-            break
-    return found
 
 
 class Kubelet:
@@ -169,7 +153,7 @@ def running_stage(
         config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{to_cluster.port}"
         relayed = folder / "relayed.kubeconfig"
         relayed.write_text(yaml.safe_dump(config))
-        ports = lasting_ports(REPLICAS)
+        ports = [find_free_port() for _ in range(REPLICAS)]
         with (
             Relay([("127.0.0.1", port) for port in ports]) as to_keyservices,
             running_rig(relayed, api, folder) as rig,

@@ -26,6 +26,7 @@ from cryptography.x509.oid import NameOID
 from kubernetes import client
 
 from chart_installation import Installation, installed_chart, wait_for
+from ports import find_free_port
 
 OPERATOR: Final = Path(__file__).parents[2] / "operator"
 NAME: Final = "datakeys-webhook"
@@ -35,7 +36,7 @@ NAME: Final = "datakeys-webhook"
 def running_webhook(kubeconfig: Path, api: client.ApiClient, folder: Path) -> Iterator[Installation]:
     """Install the chart and run the webhook under its own ServiceAccount; yields when it is ready."""
     address = find_own_address(api.configuration.host)
-    port, health_port = _find_port(address), _find_port("127.0.0.1")
+    port, health_port = find_free_port(address), find_free_port("127.0.0.1")
     _write_certificate(folder / "tls", address)
     with installed_chart(kubeconfig) as installation:
         _write_kubeconfig(folder / "kubeconfig", installation, api)
@@ -71,14 +72,6 @@ def find_own_address(server: str) -> str:
     if ipaddress.ip_address(own).is_loopback:
         pytest.skip("the API server can't call this machine back")
     return own
-
-
-def _find_port(address: str) -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _write_certificate(folder: Path, address: str) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import random
 import signal
 import socket
 import ssl
@@ -11,7 +10,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -28,6 +26,7 @@ from datakeys.keyservice.store import codec
 from datakeys.keyservice.store.records import AliasRecord
 from datakeys.keyservice.store.root_key_provider import RootKeyError
 from keyservice_rig import Clock, TokenIssuer
+from ports import find_free_port
 
 
 class Cluster(FakeClusterApi):
@@ -58,15 +57,6 @@ class Cluster(FakeClusterApi):
         return super().call(method, path, query=query, body=body)
 
 
-def free_port() -> int:
-    """Return a port that nothing listens on; it is of those that no client is given meanwhile."""
-    for port in random.sample(range(20_000, 32_000), 100):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError("there is no free port")
-
-
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Return an empty cluster."""
@@ -82,8 +72,8 @@ def settings() -> Settings:
         {
             "DATAKEYS_CLUSTER_NAME": "cluster-1",
             "DATAKEYS_SYSTEM_NAMESPACE": "datakey-system",
-            "DATAKEYS_LISTEN": f"127.0.0.1:{free_port()}",
-            "DATAKEYS_HEALTH_LISTEN": f"127.0.0.1:{free_port()}",
+            "DATAKEYS_LISTEN": f"127.0.0.1:{find_free_port()}",
+            "DATAKEYS_HEALTH_LISTEN": f"127.0.0.1:{find_free_port()}",
             "DATAKEYS_DRAIN_DELAY_SECONDS": "0",
             "DATAKEYS_DRAIN_GRACE_SECONDS": "1",
         }

@@ -16,6 +16,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from ports import find_free_port
+
 from .conftest import KEY_ARN, FakeKeyService, Pod, wait_until
 
 PLAINTEXT = b"a plaintext that no log shows"
@@ -74,22 +76,10 @@ class Served:
         return int(found.stdout.split()[0]) if found.stdout else 0
 
 
-def find_port() -> int:
-    """Return a free port that no outgoing connection gets by chance."""
-    while True:
-        port = random.randint(20000, 30000)  # noqa: S311 - not a secret
-        with socket.socket() as candidate:
-            try:
-                candidate.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
-
-
 @pytest.fixture
 def served(pod: Pod) -> Iterator[Served]:
     """Give an endpoint that has reached the key service."""
-    port = find_port()
+    port = find_free_port()
     environment = {"DATAKEYS_REQUESTS": "", "DATAKEYS_AWS_ENDPOINT_PORT": str(port)}
     pod.service.plaintexts[BLOB] = PLAINTEXT
     made = Served(pod, pod.run(env=environment), environment, port)
@@ -250,11 +240,11 @@ def test_the_endpoint_ends_with_the_resident_process(served: Served, number: int
 
 def test_a_key_service_that_is_down_gives_a_retryable_kms_error(pod: Pod) -> None:
     """From the first moment on, the answer is an error of the operation's list, at once; the probe fails."""
-    port = find_port()
+    port = find_free_port()
     environment = {
         "DATAKEYS_REQUESTS": "",
         "DATAKEYS_AWS_ENDPOINT_PORT": str(port),
-        "DATAKEYS_KEYSERVICE_URL": f"https://127.0.0.1:{find_port()}",
+        "DATAKEYS_KEYSERVICE_URL": f"https://127.0.0.1:{find_free_port()}",
     }
     down = Served(pod, pod.run(env=environment), environment, port)
     wait_until(lambda: is_listening(port))

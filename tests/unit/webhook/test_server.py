@@ -4,7 +4,6 @@ import asyncio
 import base64
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from datakeys.webhook.patches import SidecarKind
 from datakeys.webhook.request_lookup import KubernetesRequestLookup
 from datakeys.webhook.server import Webhook
 from datakeys.webhook.settings import Address, Settings, read_settings
+from ports import find_free_port
 
 from .conftest import SETTINGS, Authority
 from .test_admission import FakeApi
@@ -40,22 +40,14 @@ REQUIRED = {
 }
 
 
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Running:
     """A running webhook and a client of it."""
 
     def __init__(self, folder: Path, session: ClientSession, *, manages_ca_bundle: bool = True) -> None:
         self.configuration = FakeConfiguration("")
         self.settings = Settings(
-            listen=Address("127.0.0.1", free_port()),
-            health_listen=Address("127.0.0.1", free_port()),
+            listen=Address("127.0.0.1", find_free_port()),
+            health_listen=Address("127.0.0.1", find_free_port()),
             tls_directory=folder,
             manages_ca_bundle=manages_ca_bundle,
             sidecar=SETTINGS,
