@@ -55,6 +55,10 @@ class Reviews:
         """Watch nothing."""
         raise NotImplementedError
 
+    def fetch_time(self) -> float:
+        """Know no time."""
+        raise NotImplementedError
+
 
 def test_the_question() -> None:
     """The whole identity, and the attributes that ``kubectl auth can-i`` would send."""
