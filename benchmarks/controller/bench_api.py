@@ -82,11 +82,16 @@ class BenchApi:
         while True:
             url = f"{self.server}{path}?watch=1&allowWatchBookmarks=1&resourceVersion={version}"
             async with self._session.get(url) as answer:
+                if answer.status >= 300:  # a watch cache that isn't ready yet
+                    await asyncio.sleep(0.5)
+                    continue
                 rest = b""
                 async for chunk in answer.content.iter_any():
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
                         event = json.loads(line)
+                        if event["type"] == "ERROR":
+                            raise SystemExit(f"{path}: the watch has broken off: {event['object']}")
                         version = event["object"]["metadata"]["resourceVersion"]
                         take(event["type"], event["object"])
 
