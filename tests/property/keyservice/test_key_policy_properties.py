@@ -1,6 +1,7 @@
 """Whatever a key policy says: a deny wins, the unknown never allows, and a child grant is never wider."""
 
 import json
+import re
 from typing import Any
 
 from hypothesis import given
@@ -11,6 +12,7 @@ from datakeys.keyservice.authz.grant_rules import GrantFacts, GrantWish, is_with
 from datakeys.keyservice.authz.key_policy import PolicyQuestion, Verdict, evaluate_policy
 from datakeys.keyservice.authz.policy import AccessRequest, decide_access
 from datakeys.keyservice.authz.realm import Realm
+from datakeys.keyservice.authz.wildcards import matches_wildcards
 from keyservice_rig import account, pod
 
 REALM = Realm("cluster-1")
@@ -112,3 +114,13 @@ def test_child_grant_is_never_wider_than_its_parent(
     if operation in child.operations and meets_constraints(child, context):
         assert operation in parent.operations
         assert meets_constraints(parent, context)
+
+
+PIECES = st.text(alphabet="ab?*", max_size=12)
+
+
+@given(PIECES, st.text(alphabet="ab", max_size=20))
+def test_wildcards_match_as_a_regular_expression_does(pattern: str, text: str) -> None:
+    """The plain reading: a star is any text, a question mark one character."""
+    expression = "".join({"*": ".*", "?": "."}.get(one, one) for one in pattern)
+    assert matches_wildcards(pattern, text) is (re.fullmatch(expression, text) is not None)

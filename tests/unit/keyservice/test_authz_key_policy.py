@@ -351,8 +351,22 @@ def test_a_decision_takes_a_bounded_number_of_comparisons() -> None:
     assert decide(*[statement("Deny", Condition=few)] * 2) is Verdict.DENY
 
 
-def test_wildcards_do_not_hang() -> None:
-    """A hostile pattern takes no time that grows with the number of its stars."""
+@pytest.mark.parametrize("element", ["Resource", "Action"])
+def test_comparisons_with_actions_and_resources_count_too(element: str) -> None:
+    pattern, everything = {"Resource": ("*q?q*", "*"), "Action": ("kms:*q?q*", "kms:*")}[element]
+
+    def judge_patterns(effect: str, *patterns: str) -> Verdict:
+        elements: dict[str, Any] = {element: patterns}
+        return judge(statement(effect, **elements))
+
+    assert judge_patterns("Deny", *[pattern] * 60) is Verdict.NOTHING
+    assert judge_patterns("Deny", *[pattern] * 70) is Verdict.DENY
+    assert judge_patterns("Allow", *[pattern] * 60, everything) is Verdict.PRINCIPAL
+    assert judge_patterns("Allow", *[pattern] * 70, everything) is Verdict.NOTHING
+
+
+@pytest.mark.parametrize("pattern", ["*a" * 8000 + "b", "*" + "a" * 4000 + "b*", "*" + "?a" * 2000 + "b*"])
+def test_wildcards_do_not_hang(pattern: str) -> None:
+    """A hostile pattern takes no time that grows with the number of its stars, or as a product of lengths."""
     facts = ConditionFacts("Decrypt", "team-a", context={"tier": "a" * 8000})
-    condition = Condition("StringLike", TIER, ("*a" * 8000 + "b",))
-    assert check_condition(condition, facts) is False
+    assert check_condition(Condition("StringLike", TIER, (pattern,)), facts) is False

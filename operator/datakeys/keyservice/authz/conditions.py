@@ -11,12 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from datakeys.keyservice.authz.grant_rules import GrantWish
-from datakeys.keyservice.authz.wildcards import compile_wildcards, matches_arn
+from datakeys.keyservice.authz.wildcards import MAX_WORK, count_work, matches_arn, matches_wildcards
 
-#: What one decision may take: 4,096 comparisons of short values, or 127 of the longest. A policy of 32
-#: KiB and an encryption context of 8 KiB could ask for millions, and all callers would wait for them.
-MAX_WORK: Final = 1 << 20
-_COMPARISON_WORK: Final = 256
 _CONTEXT_PREFIX: Final = "kms:encryptioncontext:"
 _GRANT_OPERATIONS: Final = frozenset({"CreateGrant", "ListGrants", "RevokeGrant"})
 
@@ -44,7 +40,7 @@ class ConditionFacts:
         request_alias: The alias that the request named, with its prefix, or empty.
         resource_aliases: Returns the key's aliases; asked only if a condition needs it.
         wish: What CreateGrant is to grant.
-        work: What the comparisons so far have taken, in the unit of ``MAX_WORK``.
+        work: What the decision has taken so far, in the unit of ``MAX_WORK``.
     """
 
     operation: str
@@ -77,7 +73,7 @@ def check_condition(condition: Condition, facts: ConditionFacts) -> bool | None:
         return if_exists or quantifier == "ForAllValues" or (negated and not quantifier)
     if len(values) > 1 and not quantifier:
         return None
-    facts.work += len(condition.values) * sum(_COMPARISON_WORK + len(value) for value in values)
+    facts.work += count_work(condition.values, *map(len, values))
     if facts.work > MAX_WORK:
         return None
     found = [any(match(text, value) for text in condition.values) is not negated for value in values]
@@ -133,18 +129,14 @@ def _equals_ignoring_case(text: str, value: str) -> bool:
     return text.lower() == value.lower()
 
 
-def _like(text: str, value: str) -> bool:
-    return compile_wildcards(text).fullmatch(value) is not None
-
-
 #: Name -> how one text of the policy compares with one value of the request, and whether it is negated.
 _OPERATORS: Final[Mapping[str, tuple[Callable[[str, str], bool], bool]]] = {
     "StringEquals": (_equals, False),
     "StringNotEquals": (_equals, True),
     "StringEqualsIgnoreCase": (_equals_ignoring_case, False),
     "StringNotEqualsIgnoreCase": (_equals_ignoring_case, True),
-    "StringLike": (_like, False),
-    "StringNotLike": (_like, True),
+    "StringLike": (matches_wildcards, False),
+    "StringNotLike": (matches_wildcards, True),
     "ArnEquals": (matches_arn, False),
     "ArnLike": (matches_arn, False),
     "ArnNotEquals": (matches_arn, True),

@@ -1,7 +1,7 @@
 """What a key policy says to one question: deny, allow the principal itself, allow its account, or nothing.
 
 Zone: pure. Source: kms-semantics sections 4.3 and 4.4. An unknown condition never makes an Allow apply and
-never keeps a Deny from applying. A policy that can't be read denies.
+never keeps a Deny from applying. A policy that can't be read denies. What takes too long is unknown.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from datakeys.contract.errors import LimitExceededError, MalformedPolicyDocument
 from datakeys.keyservice.authz.conditions import ConditionFacts, check_condition
 from datakeys.keyservice.authz.policy_document import Statement, parse_policy
 from datakeys.keyservice.authz.realm import Realm
+from datakeys.keyservice.authz.wildcards import MAX_WORK
 
 
 class Verdict(Enum):
@@ -71,11 +72,13 @@ def _apply(statement: Statement, question: PolicyQuestion) -> Verdict:
 
 
 def _covers(statement: Statement, question: PolicyQuestion) -> bool:
-    if statement.actions is None or statement.resources is None:
+    actions, resources = statement.actions, statement.resources
+    if actions is None or resources is None:
         return False
-    return statement.actions.match(f"kms:{question.operation}") and statement.resources.match(
-        question.key_arn
-    )
+    question.facts.work += actions.work + resources.work
+    if question.facts.work > MAX_WORK:
+        return not statement.allows
+    return actions.match(f"kms:{question.operation}".lower()) and resources.match(question.key_arn)
 
 
 def _find_principal(statement: Statement, question: PolicyQuestion) -> Verdict:

@@ -16,7 +16,7 @@ from datakeys.contract.errors import LimitExceededError, MalformedPolicyDocument
 from datakeys.keyservice.authz.conditions import Condition
 from datakeys.keyservice.authz.policy_principals import Principals, parse_principals
 from datakeys.keyservice.authz.realm import Realm
-from datakeys.keyservice.authz.wildcards import Pattern, compile_wildcards
+from datakeys.keyservice.authz.wildcards import count_work, matches_wildcards
 
 MAX_POLICY_BYTES: Final = 32_768
 _VERSIONS: Final = ("2012-10-17", "2008-10-17")
@@ -34,19 +34,28 @@ _STATEMENT_ELEMENTS: Final = frozenset(
         "Condition",
     }
 )
+#: No action and no ARN of a key is longer.
+_MAX_COMPARED_CHARACTERS: Final = 256
 _ACTION: Final = re.compile(r"\*|[a-zA-Z0-9-]+:[a-zA-Z0-9*?]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """A list of patterns; ``negated`` for the elements NotAction and NotResource."""
+    """A list of patterns.
 
-    patterns: tuple[Pattern, ...]
+    Attributes:
+        patterns: With wildcards; in lower case if case doesn't count.
+        negated: The element is NotAction or NotResource.
+        work: What a comparison with all of them takes at most, in the unit of ``MAX_WORK``.
+    """
+
+    patterns: tuple[str, ...]
     negated: bool
+    work: int
 
     def match(self, text: str) -> bool:
         """Return whether the element covers a text."""
-        return any(pattern.fullmatch(text) for pattern in self.patterns) is not self.negated
+        return any(matches_wildcards(pattern, text) for pattern in self.patterns) is not self.negated
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +190,8 @@ def _parse_patterns(raw: Mapping[str, Any], where: str, element: str) -> Pattern
     for text in texts:
         if (is_action and not _ACTION.fullmatch(text)) or "${" in text:
             raise _FaultError(f"{where}.{name}: {text[:128]!r} isn't valid.")
-    return Patterns(tuple(compile_wildcards(text, ignore_case=is_action) for text in texts), negated)
+    patterns = tuple(text.lower() if is_action else text for text in texts)
+    return Patterns(patterns, negated, count_work(patterns, _MAX_COMPARED_CHARACTERS))
 
 
 def _parse_conditions(raw: Any, where: str) -> tuple[Condition, ...]:  # noqa: ANN401 - JSON
