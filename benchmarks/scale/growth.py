@@ -114,7 +114,7 @@ def build_parts(slopes: Slopes, *, failover_seconds: float, watches: float) -> l
             "MiB",
             MIB,
             lambda size: slopes["base"]["keyservice_memory"] + slopes["key"]["keyservice_memory"] * size.keys,
-            256 * MIB,
+            384 * MIB,
             "keyservice.resources.limits.memory of the chart",
             "raise the limit: every replica holds every record, more replicas don't help",
         ),
