@@ -6,7 +6,7 @@ Zone: tests.
 import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -98,7 +98,7 @@ class Load:
         self._ended.set()
         self._threads[1].join()
         assert self._seen == {name: {blob} for name, blob in blobs.items()}
-        assert eventually(lambda: self._secrets() == blobs, 60), self._secrets().keys() ^ blobs.keys()
+        assert eventually(lambda: self._secrets() == blobs, 60), self._find_odd_secrets(blobs)
         assert len(set(blobs.values())) == len(blobs)
         pod, namespace = start_pod(self.rig, self.objects.namespace), self.objects.namespace
         plaintexts = [decrypt(pod, blob, namespace, name) for name, blob in blobs.items()]
@@ -233,6 +233,12 @@ class Load:
         """Return the ciphertexts of all encrypted data keys in the namespace, by their Secrets' names."""
         listed: Any = client.CoreV1Api(self.objects.api).list_namespaced_secret(self.objects.namespace)
         return {it.metadata.name: it.data["ciphertextBlob"] for it in listed.items if it.type == SECRET_TYPE}
+
+    def _find_odd_secrets(self, blobs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+        """Return the ends of a status' and its Secret's ciphertext where they differ."""
+        secrets = self._secrets()
+        pairs = {name: (blobs.get(name, ""), secrets.get(name, "")) for name in blobs.keys() | secrets.keys()}
+        return {name: (one[-16:], other[-16:]) for name, (one, other) in pairs.items() if one != other}
 
 
 def describe(error: Exception) -> str:

@@ -29,6 +29,7 @@ class _Entry:
     attempts: int = 0
     waiting: bool = False
     state: State | None = None
+    unsure: bool = False
 
 
 class RequestMemory:
@@ -133,6 +134,17 @@ class RequestMemory:
         entry = self._entries.get(key)
         if entry is not None:
             entry.attempts = 0
+
+    def set_unsure(self, key: ObjectKey, *, unsure: bool) -> None:
+        """Note that a write may have changed a request without an answer, or that it was read since."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.unsure = unsure
+
+    def is_unsure(self, key: ObjectKey) -> bool:
+        """Return whether a request may be another than was last seen, by a write of our own."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.unsure
 
     def set_done(self, key: ObjectKey) -> None:
         """Note that a request is as it should be."""

@@ -39,7 +39,8 @@ class World:
         self.cluster = FakeCluster()
         self.service = FakeKeyService()
         self.failures: dict[str, Exception] = {}
-        self.api = FakeApi(self.cluster, before=self._maybe_fail)
+        self.lost_answers: dict[str, Exception] = {}
+        self.api = FakeApi(self.cluster, before=self._maybe_fail, after=self._maybe_lose)
         self.controller = SimulatedController(self.api, self.service)
 
     async def request(self, **spec: Any) -> None:
@@ -61,6 +62,10 @@ class World:
     async def _maybe_fail(self, call: str) -> None:
         if call in self.failures:
             raise self.failures.pop(call)
+
+    async def _maybe_lose(self, call: str) -> None:
+        if call in self.lost_answers:
+            raise self.lost_answers.pop(call)
 
 
 @pytest.fixture
@@ -134,6 +139,20 @@ async def test_lost_status_write_is_made_up_for(world: World) -> None:
     assert world.service.calls == 1
     assert world.controller.status()["ciphertextBlob"] == secret["data"]["ciphertextBlob"]
     assert world.controller.recorder.reasons == ["Issued"]
+
+
+async def test_lost_answer_makes_no_second_data_key(world: World) -> None:
+    """The status was written, which the controller doesn't know; then the Secret is deleted."""
+    await world.request()
+    world.lost_answers["patch datakeyrequests"] = UnavailableError(0, "Unavailable", "cut")
+    assert await world.controller.reconcile() is not None
+    first = world.controller.status()["ciphertextBlob"]
+    await world.cluster.remove(SECRETS, "orders")
+    assert await world.controller.reconcile() is None
+    secret = world.controller.secret()
+    assert secret is not None
+    assert secret["data"]["ciphertextBlob"] == world.controller.status()["ciphertextBlob"] == first
+    assert world.service.calls == 1
 
 
 async def test_rivals_secret_is_adopted(world: World) -> None:

@@ -121,6 +121,7 @@ class RequestReconciler:
         except KmsError as error:
             return describe_kms_error(error)
         except KubeError as error:
+            self.requests.set_unsure(request.key, unsure=True)
             return self._describe_kube_error(request, error)
         except TimeoutError:
             return FailedAttempt(_KUBERNETES, "Kubernetes API: Secrets can't be listed", retryable=True)
@@ -136,6 +137,11 @@ class RequestReconciler:
         while steps and looks:
             key = resolve_key(request.key.namespace, request.key_id, request.key_ref, self.keys)
             action = decide_request_action(request, secrets, key)
+            if isinstance(action, Generate) and self.requests.is_unsure(request.key):
+                # A write whose answer was lost may have issued it, and its Secret may be gone since.
+                request = await self.statuses.refresh(request)
+                self.requests.set_unsure(request.key, unsure=False)
+                continue
             try:
                 made = await self._carry_out(request, action)
             except (ExistsError, ConflictError) as error:
