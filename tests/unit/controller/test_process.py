@@ -156,7 +156,7 @@ async def test_events_are_posted_at_a_bounded_rate() -> None:
     recorder = EventRecorder(untyped, instance="one", events_per_second=2, clock=lambda: now[0])
     dropped = metrics.EVENTS_DROPPED._value.get()
     task = asyncio.create_task(recorder.run())
-    for reason, number in ((EventReason.ISSUED, 30), (EventReason.CONFLICT, 120)):
+    for reason, number in ((EventReason.ISSUED, 80), (EventReason.CONFLICT, 120)):
         for _ in range(number):
             recorder.record(SUBJECT, reason, "")
             await asyncio.sleep(0)
@@ -169,8 +169,8 @@ async def test_events_are_posted_at_a_bounded_rate() -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     posted = [event["reason"] for _, plural, _, event in cluster.history if plural == EVENTS.plural]
-    assert (posted.count("Issued"), posted.count("Conflict")) == (25, 75 + 2)
-    assert metrics.EVENTS_DROPPED._value.get() - dropped == 53
+    assert (posted.count("Issued"), posted.count("Conflict")) == (75, 25 + 2)
+    assert metrics.EVENTS_DROPPED._value.get() - dropped == 103
 
 
 async def test_event_that_cannot_be_posted_is_let_go() -> None:

@@ -24,7 +24,7 @@ from datakeys.controller.kube.errors import KubeError
 _LOG = logging.getLogger(__name__)
 _BURST: Final = 100
 #: So many of them may be told that all is well; the others are kept for warnings.
-_NORMAL_BURST: Final = 25
+_NORMAL_BURST: Final = 75
 
 
 class EventReason(StrEnum):
