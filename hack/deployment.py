@@ -105,7 +105,7 @@ def attach(name: str) -> Cluster:
 
 
 def install_chart(cluster: Cluster, *sets: str) -> None:
-    """Install or upgrade the chart with Helm and wait until every Deployment is available."""
+    """Install or upgrade the chart with Helm and wait until all of it answers."""
     apply_system_namespace(cluster)
     installed = cluster.kubectl("get", "deployments", "-n", SYSTEM_NAMESPACE, "-o", "name").split()
     cluster.run(
@@ -126,6 +126,19 @@ def install_chart(cluster: Cluster, *sets: str) -> None:
         cluster.kubectl("rollout", "restart", deployment, "-n", SYSTEM_NAMESPACE)
     for deployment in installed:
         cluster.kubectl("rollout", "status", deployment, "-n", SYSTEM_NAMESPACE, "--timeout=180s")
+    wait_until("the API server reaches the webhook", 60, lambda: _reaches_webhook(cluster))
+
+
+def _reaches_webhook(cluster: Cluster) -> bool:
+    """Return whether the webhook is asked about a pod: its Service lags behind its pods' readiness."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "probe", "namespace": "default", "labels": {"datakeys.dev/inject": "true"}},
+        "spec": {"containers": [{"name": "app", "image": "none"}]},
+    }
+    answer = cluster.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod), check=False)
+    return "failed calling webhook" not in answer
 
 
 def apply_system_namespace(cluster: Cluster) -> None:

@@ -9,7 +9,7 @@ import jsonpatch
 import pytest
 
 from datakeys.webhook.patches import SidecarKind, SidecarSettings, build_injection
-from deployment import SYSTEM_NAMESPACE, Cluster
+from deployment import SYSTEM_NAMESPACE, Cluster, wait_until
 from workloads import apply, build_pod, build_request, build_service_account
 
 #: Reads at the first try, without waiting for anything.
@@ -60,7 +60,11 @@ def test_app_beside_an_ordinary_sidecar_starts_with_its_data_key(cluster: Cluste
     apply(cluster, build_service_account(namespace, "app"), pod)
     apply(cluster, build_request(namespace, "disk"))
     cluster.wait("pod/consumer", "condition=Ready", namespace)
-    assert cluster.kubectl("logs", "-n", namespace, "consumer", "-c", "app").strip() == "200 32"
+
+    def read() -> str:
+        return cluster.kubectl("logs", "-n", namespace, "consumer", "-c", "app").strip()
+
+    assert wait_until("the app has read its data key", 60, read) == "200 32"
     statuses = cluster.get("pod", "consumer", "-n", namespace)["status"]["containerStatuses"]
     assert [one["restartCount"] for one in statuses] == [0, 0]
 
