@@ -168,12 +168,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Forget the connection. A running handler ends its work first; its answer is dropped."""
         self._transport = None
-        self._closing = True
-        self._unfed = b""
-        self._unsent = b""
-        self._parser.close()
-        self._weigh()
-        self._leave_phase()
+        self._let_go()
         if self._task is None:
             self._forget()
 
@@ -201,12 +196,7 @@ class HttpConnection(asyncio.Protocol):
     def evict(self) -> None:
         """End a connection that has no handler at work; its room is free at once."""
         self._state.counters.evicted += 1
-        self._closing = True
-        self._unfed = b""
-        self._unsent = b""
-        self._parser.close()
-        self._weigh()
-        self._leave_phase()
+        self._let_go()
         self._forget()
         self.cut()
 
@@ -390,15 +380,20 @@ class HttpConnection(asyncio.Protocol):
 
     def _begin_closing(self) -> None:
         """From now on bytes that arrive are dropped, and the client has little time to close."""
-        self._closing = True
-        self._unfed = b""
-        self._parser.close()
-        self._weigh()
+        self._let_go()
         if self._reading_paused and self._transport is not None:
             self._reading_paused = False
             self._transport.resume_reading()
-        self._leave_phase()
         self._enter(Phase.CLOSE)
+
+    def _let_go(self) -> None:
+        """Hold no bytes any more, and have no time limit."""
+        self._closing = True
+        self._unfed = b""
+        self._unsent = b""
+        self._parser.close()
+        self._weigh()
+        self._leave_phase()
 
     def _forget(self) -> None:
         connections = self._state.connections
