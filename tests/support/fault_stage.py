@@ -159,8 +159,7 @@ def running_stage(
             running_rig(relayed, api, folder) as rig,
         ):
             if not with_webhook:
-                admission = client.AdmissionregistrationV1Api(api)
-                admission.delete_mutating_webhook_configuration("datakeys-webhook")
+                rig.leave_webhook_out()
             rig.keyservice_port = to_keyservices.port
             stage = FaultStage(kubeconfig, rig, to_cluster, to_keyservices, ports)
             rig.start_keyservice(DATAKEYS_LISTEN=f"127.0.0.1:{ports[0]}")

@@ -6,14 +6,16 @@ import logging
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import cast
 
 import pytest
 import uvloop
 
+import http_serving
 from datakeys.keyservice.server.http import Handler, HttpLimits, HttpRequest, HttpResponse, HttpServer
+from http_serving import connected, until
 
 LIMITS = HttpLimits(
     max_header_bytes=1024,
@@ -28,7 +30,6 @@ LIMITS = HttpLimits(
 PATIENT = replace(LIMITS, header_timeout_seconds=9, body_timeout_seconds=9, idle_timeout_seconds=9)
 GET = b"GET /%d HTTP/1.1\r\nHost: kms\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: kms\r\nConnection: close\r\n\r\n"
-Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def on_both_loops(test: Callable[[], Awaitable[None]]) -> Callable[..., None]:
@@ -53,34 +54,11 @@ def echo(request: HttpRequest) -> HttpResponse:
     return HttpResponse(200, request.target + b"|" + request.body)
 
 
-@asynccontextmanager
-async def serving(
+def serving(
     handler: Handler = echo, limits: HttpLimits = PATIENT
-) -> AsyncIterator[tuple[HttpServer, int]]:
+) -> AbstractAsyncContextManager[tuple[HttpServer, int]]:
     """Serve on a free port, and drain in the end."""
-    server = HttpServer(handler, limits)
-    port = await server.start("127.0.0.1", 0)
-    try:
-        yield server, port
-    finally:
-        await server.drain(0.05)
-    assert server.open_connections == 0
-
-
-@asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Stream]:
-    """Open a connection, and close it in the end."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        yield reader, writer
-    finally:
-        writer.transport.abort()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop run until something holds; the test's own time limit bounds it."""
-    while not condition():  # noqa: ASYNC110 - what is waited for has no event
-        await asyncio.sleep(0.002)
+    return http_serving.serving(handler, limits)
 
 
 def set_reading(writer: asyncio.StreamWriter, *, paused: bool) -> None:

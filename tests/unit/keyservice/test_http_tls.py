@@ -3,8 +3,7 @@
 import asyncio
 import datetime as dt
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+import http_serving
 from datakeys.keyservice.server.http import HttpLimits, HttpRequest, HttpResponse, HttpServer
 
 LIMITS = HttpLimits(handshake_timeout_seconds=0.15, idle_timeout_seconds=0.2)
@@ -62,18 +62,11 @@ def build_client_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ss
     return context
 
 
-@asynccontextmanager
-async def serving(
+def serving(
     context: ssl.SSLContext, limits: HttpLimits = LIMITS
-) -> AsyncIterator[tuple[HttpServer, int]]:
+) -> AbstractAsyncContextManager[tuple[HttpServer, int]]:
     """Serve TLS on a free port, and drain in the end."""
-    server = HttpServer(echo, limits, ssl_context=context)
-    port = await server.start("127.0.0.1", 0)
-    try:
-        yield server, port
-    finally:
-        await server.drain(0.05)
-    assert server.open_connections == 0
+    return http_serving.serving(echo, limits, context)
 
 
 async def read_serial(writer: asyncio.StreamWriter) -> int:
