@@ -16,6 +16,7 @@ from controller_wire import RefusedError, Wire
 from custom_objects import REQUESTS, Objects, fresh_objects
 from fault_stage import FaultStage, running_stage
 from jumping_clock import JumpingClock
+from live_files import read_whole_lines
 from pod_caller import decrypt, start_pod
 from sidecar_pods import SidecarPods
 from steady_load import Load
@@ -42,7 +43,7 @@ class Jumper:
 
     def audit_time(self) -> float:
         """Return when the last audit record was written, by the replica's own clock."""
-        records = [json.loads(line) for line in self.process.log.read_text().splitlines()]
+        records = [json.loads(line) for line in read_whole_lines(self.process.log)]
         text = [record["eventTime"] for record in records if "eventTime" in record][-1]
         return datetime.fromisoformat(text).timestamp()
 

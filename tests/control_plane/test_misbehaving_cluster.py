@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from controller_rig import Process, eventually
 from custom_objects import REQUESTS, Objects, fresh_objects
 from fault_stage import FaultStage, Kubelet, running_stage
+from live_files import read_whole_lines
 from meddler import Meddler
 from steady_load import Load
 
@@ -95,7 +96,7 @@ def test_expired_watches_lose_nothing(stage: FaultStage, objects: Objects) -> No
         stage.away("kube-apiserver")
         controller.resume()
         load.wait_for(SOME)
-        expired = [line for line in controller.log.read_text().splitlines() if "watch expired" in line]
+        expired = [line for line in read_whole_lines(controller.log) if "watch expired" in line]
         resources = {json.loads(line)["resource"] for line in expired}
         assert resources >= {REQUESTS, "secrets"}, resources
         assert load.audit() >= 3 * SOME

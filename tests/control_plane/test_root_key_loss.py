@@ -16,6 +16,7 @@ from kubernetes import client
 from controller_rig import Process, Rig, eventually, running_rig
 from controller_wire import Wire
 from custom_objects import Json
+from live_files import read_whole_lines
 
 ROOT_KEY: Final = "datakeys-root-key"
 ACCOUNT: Final = "shop"
@@ -67,7 +68,7 @@ class Stopped:
         process = self.rig.launch_keyservice(**AT_ONCE)
         assert eventually(lambda: process.popen.poll() is not None), process.log.read_text()
         assert process.popen.returncode == 1
-        lines = [json.loads(line) for line in process.log.read_text().splitlines()]
+        lines = [json.loads(line) for line in read_whole_lines(process.log)]
         assert len(lines) < KEYS, lines
         assert all("error_type" not in line for line in lines), lines
         (refusal,) = [line for line in lines if line["level"] == "CRITICAL"]

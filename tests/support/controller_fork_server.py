@@ -6,6 +6,7 @@ forked from this process, which has loaded the code already. Reads one JSON obje
     {"start": {"calls": PATH, "log": PATH, "places": {NAMESPACE: PLACE}, "death": POINT or null}}
         -> {"pid": N}
     {"wait": N, "seconds": S} -> {"status": exit status, minus the signal, or null if it still runs}
+    {"kill": "all"} -> {}
 """
 
 import json
@@ -104,12 +105,21 @@ def serve() -> None:
             pid = start(**order["start"])
             running.add(pid)
             answer: dict[str, Any] = {"pid": pid}
+        elif "kill" in order:
+            kill(running)
+            answer = {}
         else:
             answer = {"status": wait(order["wait"], order["seconds"])}
             if answer["status"] is not None:
                 running.discard(order["wait"])
         print(json.dumps(answer), flush=True)  # noqa: T201
-    for pid in running:
+    kill(running)
+
+
+def kill(running: set[int]) -> None:
+    """Kill these controllers, and forget them."""
+    while running:
+        pid = running.pop()
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 

@@ -4,6 +4,7 @@ Zone: tests. Both act as their ServiceAccounts with the chart's rights. There is
 thing is faked, name resolution: the key service's name leads to the loopback address.
 """
 
+import itertools
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from prometheus_client.samples import Sample
 
 from chart_installation import Installation, installed_chart, wait_for
 from datakeys.contract.identity import AUDIENCE, TRUST_BUNDLE_CONFIG_MAP, TRUST_BUNDLE_KEY
+from live_files import replace_text
 from ports import find_free_port
 
 ROOT: Final = Path(__file__).parents[2]
@@ -151,6 +153,7 @@ class Rig:
     folder: Path
     keyservice_port: int = field(default_factory=find_free_port)
     processes: list[Process] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def keyservice_host(self) -> str:
@@ -172,7 +175,7 @@ class Rig:
             selector = f"metadata.name={TRUST_BUNDLE_CONFIG_MAP}"
             found = core.list_namespaced_config_map(self.installation.namespace, field_selector=selector)
             for item in found.items:
-                (self.folder / "ca.crt").write_text((item.data or {})[TRUST_BUNDLE_KEY])
+                replace_text(self.folder / "ca.crt", (item.data or {})[TRUST_BUNDLE_KEY])
             return bool(found.items)
 
         wait_for(published, "the trust bundle is published")
@@ -190,7 +193,7 @@ class Rig:
     def build_controller_settings(self, identity: str = "one", **extra: str) -> dict[str, str]:
         """Return a controller's environment variables, apart from those that every process has."""
         token = self.folder / "keyservice-token"
-        token.write_text(self.token("datakeys-controller", AUDIENCE))
+        replace_text(token, self.token("datakeys-controller", AUDIENCE))
         return {
             "DATAKEYS_KEYSERVICE_URL": f"https://{self.keyservice_host}:{self.keyservice_port}",
             "DATAKEYS_KEYSERVICE_CA_FILE": str(self.folder / "ca.crt"),
@@ -230,7 +233,7 @@ class Rig:
         return str(answer.status and answer.status.token)
 
     def _start(self, name: str, environment: Mapping[str, str]) -> Process:
-        number = len(self.processes)
+        number = next(self._numbers)
         log, health_port = self.folder / f"{name}-{number}.log", find_free_port()
         with log.open("wb") as output:
             popen = subprocess.Popen(
@@ -248,7 +251,7 @@ class Rig:
         """Return the environment of a process of this project, which finds the key service by its name."""
         sites = self.folder / "site"
         sites.mkdir(exist_ok=True)
-        (sites / "sitecustomize.py").write_text(_RESOLVER.format(name=self.keyservice_host))
+        replace_text(sites / "sitecustomize.py", _RESOLVER.format(name=self.keyservice_host))
         return {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{sites}:{ROOT / 'operator'}",
@@ -266,7 +269,7 @@ class Rig:
         for context in config["contexts"]:
             context["context"]["user"] = account
         path = self.folder / f"{account}.kubeconfig"
-        path.write_text(yaml.safe_dump(config))
+        replace_text(path, yaml.safe_dump(config))
         return path
 
 

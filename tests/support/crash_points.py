@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from datakeys.contract.identity import HEADER_ACCOUNT
+from live_files import read_whole_lines
 
 #: What a call is called that concerns no namespace, or one that isn't named.
 CLUSTER: Final = "cluster"
@@ -125,7 +126,7 @@ class Passed:
     def read(cls, path: Path) -> "Passed":
         """Read a log as far as it is written."""
         points, death = [], None
-        for line in path.read_text().splitlines() if path.exists() else ():
+        for line in read_whole_lines(path):
             entry = json.loads(line)
             died = entry.pop("died")
             point = Point(entry["call"], entry["number"], Moment(entry["moment"]))

@@ -162,6 +162,9 @@ class Theatre:
             except AssertionError as error:
                 error.add_note(f"killed: {', '.join(map(str, deaths)) or 'nobody'}")
                 raise
+            finally:
+                # After a failure one may live, and would work on the next scene as well.
+                self.server.kill_all()
 
     def _run(self, scene: Scene, life: Life, deaths: Sequence[Point], *, wait_until_idle: bool) -> Outcome:
         run = Run(self.server, scene, life, deque(deaths))

@@ -14,6 +14,7 @@ import yaml
 
 from controller_rig import ROOT, Process, Rig
 from controller_wire import Wire
+from live_files import read_whole_lines
 
 NAMESPACE: Final = "shop"
 #: Of the pod's data key.
@@ -78,9 +79,7 @@ class Stage:
         assert self.process.answers("/readyz") == 200
         peak = self.peak_bytes()
         assert peak < memory_limit(), f"{peak / 1e6:.0f} MB"
-        lines = [
-            json.loads(line) for line in self.process.log.read_text().splitlines() if line.startswith("{")
-        ]
+        lines = [json.loads(line) for line in read_whole_lines(self.process.log) if line.startswith("{")]
         assert [line for line in lines if line.get("level") in ("ERROR", "CRITICAL")] == []
 
 

@@ -9,6 +9,8 @@ from typing import Final
 
 import pytest
 
+from live_files import replace_text
+
 _LIBRARIES: Final = "usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
@@ -32,6 +34,4 @@ class JumpingClock:
 
     def jump(self, seconds: int) -> None:
         """Set the clock this much ahead of the right time, or behind it."""
-        draft = self._file.with_suffix(".new")
-        draft.write_text(f"{seconds:+d}\n")
-        draft.rename(self._file)
+        replace_text(self._file, f"{seconds:+d}\n")

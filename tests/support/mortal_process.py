@@ -94,6 +94,10 @@ class ForkServer:
         assert answer, "the fork server has ended"
         return dict(json.loads(answer))
 
+    def kill_all(self) -> None:
+        """Kill every controller that still runs."""
+        self.order(kill="all")
+
 
 @contextmanager
 def running_fork_server(rig: Rig) -> Iterator[ForkServer]:

@@ -66,6 +66,16 @@ def test_a_controller_that_has_called_nobody_has_passed_nothing(tmp_path: Path) 
     assert Passed.read(tmp_path / "none") == Passed((), None)
 
 
+def test_a_line_that_has_only_begun_is_not_read_yet(tmp_path: Path) -> None:
+    path = tmp_path / "calls"
+    CallLog(path).write(point("LIST shop secrets"))
+    line = path.read_text()
+    path.write_text(line + line[:20])
+    assert Passed.read(path).points == (point("LIST shop secrets"),)
+    path.write_text(line + line)
+    assert len(Passed.read(path).points) == 2
+
+
 def test_only_points_of_every_run_count_and_no_write_shares_a_life() -> None:
     read, write, late = point("LIST shop secrets"), point("POST shop secrets"), point("GET shop x", 2)
     points = select_points([[read, write, late], [write, read]])
