@@ -16,13 +16,14 @@ import yaml
 from kubernetes import client
 
 from annotated_workloads import KINDS, Json, WorkloadClient, build_owner, build_workload
-from chart_installation import impersonating, refusal, wait_for
-from controller_rig import Rig, eventually
+from chart_installation import impersonating, refusal
+from controller_rig import Rig
 from custom_objects import KEYS, REQUESTS, Objects
 from datakeys.contract.identity import ANNOTATION_INJECTED, ANNOTATION_WORKLOAD, LABEL_INJECT
 from testcluster.binaries import path_of
 from testcluster.recipes import CONTROLLER_MANAGER
 from user_rights import GENERATE, Users, try_to
+from waiting import eventually, wait_for
 from webhook_rig import running_webhook
 
 NODE = "made-up"

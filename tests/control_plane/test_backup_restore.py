@@ -20,13 +20,14 @@ from kubernetes import client
 from annotated_workloads import WorkloadClient, build_workload
 from chart_installation import Installation, impersonating, named
 from chart_rendering import CLUSTER_NAME, SYSTEM_NAMESPACE, find_helm
-from controller_rig import ROOT, Process, Rig, eventually
+from controller_rig import ROOT, Process, Rig
 from controller_wire import Wire
 from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Json, Objects
 from pod_caller import decrypt, start_pod
 from ports import find_free_port
 from testcluster import backend, binaries
 from user_rights import build_alias
+from waiting import eventually
 
 PAGE: Final = ROOT / "docs" / "backup.md"
 SHOP: Final = "shop"

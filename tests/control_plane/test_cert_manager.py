@@ -14,11 +14,12 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from certificate_stage import WEBHOOK, Stage, connect, mount
-from chart_installation import refusal, wait_for
-from controller_rig import eventually, running_rig
+from chart_installation import refusal
+from controller_rig import running_rig
 from datakeys.keyservice.pki.authority import Generation, Lifetimes, build_generation, build_leaf
 from datakeys.keyservice.pki.certificates import WEBHOOK_TLS_SECRET, build_dns_names
 from ports import find_free_port
+from waiting import eventually, wait_for
 from webhook_rig import find_own_address
 
 VALUES = {"certificates.webhook.certManager": {"enabled": True, "issuerRef": {"name": "corporate"}}}

@@ -18,8 +18,9 @@ import pytest
 from kubernetes import client
 
 from certificate_stage import WEBHOOK, Stage, connect, mount
-from controller_rig import Process, eventually, running_rig
+from controller_rig import Process, running_rig
 from ports import find_free_port
+from waiting import eventually
 from webhook_rig import find_own_address
 
 #: A CA signs 72 s after the one before it was made, and is replaced after 60 s.

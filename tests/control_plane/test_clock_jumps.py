@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 from kubernetes import client
 
-from controller_rig import Process, eventually
+from controller_rig import Process
 from controller_wire import RefusedError, Wire
 from custom_objects import REQUESTS, Objects, fresh_objects
 from fault_stage import FaultStage, running_stage
@@ -20,6 +20,7 @@ from live_files import read_whole_lines
 from pod_caller import decrypt, start_pod
 from sidecar_pods import SidecarPods
 from steady_load import Load
+from waiting import eventually
 
 HOUR: Final = 3600
 DAY: Final = 86_400

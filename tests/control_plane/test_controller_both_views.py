@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from controller_rig import Process, Rig, eventually
+from controller_rig import Process, Rig
 from controller_wire import RefusedError, Wire
 from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Objects, fresh_objects
 from material_rig import wrap
+from waiting import eventually
 
 #: The bound that the documentation gives for a change to show in the other view.
 SOON = 10.0

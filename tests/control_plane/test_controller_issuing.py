@@ -8,9 +8,10 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from controller_rig import Process, Rig, eventually
+from controller_rig import Process, Rig
 from custom_objects import ALIASES, KEYS, REQUESTS, Objects, fresh_objects
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
+from waiting import eventually
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """KmsKeys, KmsAliases and KmsGrants become keys, aliases and grants of the real key service."""
 
-from controller_rig import eventually
 from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Objects
+from waiting import eventually
 
 
 def test_key_gets_identity_and_state(objects: Objects) -> None:

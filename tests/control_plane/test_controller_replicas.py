@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
-from controller_rig import Process, Rig, eventually, running_rig
+from controller_rig import Process, Rig, running_rig
 from custom_objects import KEYS, REQUESTS, Objects, fresh_objects
+from waiting import eventually
 
 
 @pytest.fixture

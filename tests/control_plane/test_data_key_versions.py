@@ -6,10 +6,11 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from controller_rig import Rig, eventually
+from controller_rig import Rig
 from custom_objects import KEYS, REQUESTS, Objects
 from datakeys.contract.identity import GROUP, VERSION
 from pod_caller import decrypt, start_pod
+from waiting import eventually
 
 BLOBS = {"ciphertextBlob": "Zmlyc3Q=", "keyId": "arn", "keyMaterialId": "m1"}
 SECOND = {"ciphertextBlob": "c2Vjb25k", "keyId": "arn", "keyMaterialId": "m1"}

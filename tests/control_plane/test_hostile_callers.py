@@ -21,10 +21,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from kubernetes import client
 
-from controller_rig import eventually, running_rig
+from controller_rig import running_rig
 from controller_wire import Wire
 from hostile_stage import CONTEXT, NAMESPACE, Stage
 from pod_caller import start_pod
+from waiting import eventually
 
 #: As many connections as the issue asks for, if this machine lets a process have so many.
 CONNECTIONS: Final = 10_000

@@ -13,7 +13,8 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from chart_installation import named
-from controller_rig import Process, Rig, eventually, running_rig
+from controller_rig import Process, Rig, running_rig
+from waiting import eventually
 
 VALUES = {
     "webhook.failurePolicy": "Ignore",

@@ -11,7 +11,7 @@ from kubernetes import client
 from annotated_workloads import build_workload
 from certificate_stage import Stage as Certificates
 from certificate_stage import mount
-from controller_rig import Process, eventually
+from controller_rig import Process
 from custom_objects import Objects, fresh_objects
 from datakeys.contract.identity import ANNOTATION_WORKLOAD, LABEL_INJECT
 from fault_stage import FaultStage, Kubelet, running_stage
@@ -19,6 +19,7 @@ from ports import find_free_port
 from relay import Relay
 from sidecar_pods import SidecarPods
 from steady_load import Load
+from waiting import eventually
 from webhook_rig import find_own_address
 
 #: Requests before a fault, and after it.

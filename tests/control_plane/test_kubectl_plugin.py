@@ -14,12 +14,13 @@ from kubernetes import client
 
 from annotated_workloads import WorkloadClient, build_workload
 from chart_installation import Installation, named
-from controller_rig import Process, Rig, eventually
+from controller_rig import Process, Rig
 from custom_objects import GRANTS, KEYS, REQUESTS, Objects
 from datakeys.contract.identity import ANNOTATION_INJECTED, ANNOTATION_REQUESTS, LABEL_INJECT
 from testcluster.binaries import path_of
 from testcluster.recipes import KUBECTL
 from user_rights import Users, build_grant
+from waiting import eventually
 
 OPERATOR = Path(__file__).parents[2] / "operator"
 

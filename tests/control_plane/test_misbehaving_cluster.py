@@ -10,12 +10,13 @@ import pytest
 from kubernetes import client
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller_rig import Process, eventually
+from controller_rig import Process
 from custom_objects import REQUESTS, Objects, fresh_objects
 from fault_stage import FaultStage, Kubelet, running_stage
 from live_files import read_whole_lines
 from meddler import Meddler
 from steady_load import Load
+from waiting import eventually
 
 #: Requests before a fault, and after it.
 SOME = 15

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from chart_installation import CONTROLLER, Installation, installed_chart, named, refusal, wait_for
+from chart_installation import CONTROLLER, Installation, installed_chart, named, refusal
+from waiting import wait_for
 
 POLICY = "datakeys-controller-secrets"
 TYPE = "datakeys.dev/encrypted-data-key"

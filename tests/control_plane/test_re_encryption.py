@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from controller_rig import Process, Rig, eventually
+from controller_rig import Process, Rig
 from controller_wire import RefusedError, Wire
 from custom_objects import KEYS, REQUESTS, Objects, fresh_objects
 from pod_caller import decrypt, start_pod
+from waiting import eventually
 
 #: More than one slice takes, less than a campaign.
 PER_SECOND = 10

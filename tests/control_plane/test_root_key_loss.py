@@ -13,10 +13,11 @@ from typing import Any, Final
 import pytest
 from kubernetes import client
 
-from controller_rig import Process, Rig, eventually, running_rig
+from controller_rig import Process, Rig, running_rig
 from controller_wire import Wire
 from custom_objects import Json
 from live_files import read_whole_lines
+from waiting import eventually
 
 ROOT_KEY: Final = "datakeys-root-key"
 ACCOUNT: Final = "shop"

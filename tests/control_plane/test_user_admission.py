@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
-from chart_installation import CONTROLLER, Installation, refusal, wait_for
+from chart_installation import CONTROLLER, Installation, refusal
 from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Json, Objects
 from datakeys.contract.identity import GROUP, VERSION
 from user_rights import (
@@ -22,6 +22,7 @@ from user_rights import (
     try_to,
     wait_policies,
 )
+from waiting import wait_for
 from workloads import build_key, build_request
 
 KEY_ID = "0a1b2c3d-0000-4000-8000-00000000000f"

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from chart_installation import Installation, named, refusal, wait_for
+from chart_installation import Installation, named, refusal
 from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS
 from datakeys.contract.identity import GROUP
 from testcluster.binaries import path_of
 from testcluster.recipes import KUBECTL
 from user_rights import GENERATE, Users, build_one_of_each, installed_policies, try_to
+from waiting import wait_for
 from workloads import build_request
 
 KEY_ID = "0a1b2c3d-0000-4000-8000-00000000000f"

@@ -9,7 +9,8 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from chart_installation import named, refusal, wait_for
+from chart_installation import named, refusal
+from waiting import wait_for
 
 Json = dict[str, Any]
 

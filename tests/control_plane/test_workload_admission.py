@@ -15,13 +15,14 @@ import pytest
 from kubernetes import client
 
 from annotated_workloads import KINDS, Json, WorkloadClient, build_owner, build_workload
-from chart_installation import CONTROLLER, Installation, refusal, wait_for
+from chart_installation import CONTROLLER, Installation, refusal
 from custom_objects import REQUESTS, Objects
 from datakeys.contract.identity import ANNOTATION_KEY, ANNOTATION_WORKLOAD, LABEL_INJECT
 from datakeys.controller.decisions.pod_view import parse_pod
 from datakeys.controller.decisions.workload_request import decide_wanted_requests
 from datakeys.controller.decisions.workload_view import parse_pod_workload, parse_workload
 from user_rights import GENERATE, Users, installed_policies, try_to
+from waiting import wait_for
 from workloads import build_request
 
 ARN = "arn:k8s:kms:cluster-1:other:key/0a1b2c3d-0000-4000-8000-00000000000f"

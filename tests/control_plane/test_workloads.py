@@ -15,9 +15,10 @@ import pytest
 from kubernetes import client
 
 from annotated_workloads import KINDS, Json, WorkloadClient, build_owner, build_workload
-from controller_rig import Process, Rig, eventually, running_rig
+from controller_rig import Process, Rig, running_rig
 from custom_objects import ALIASES, KEYS, REQUESTS, Objects
 from user_rights import build_alias
+from waiting import eventually
 
 DELETE = {"deletion-policy": "Delete"}
 NAME = "orders.deployment"

@@ -3,7 +3,6 @@
 Zone: tests.
 """
 
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from kubernetes.client.exceptions import ApiException
 
 from chart_rendering import CHART, RELEASE, run_helm, set_options
 from datakeys.contract.identity import service_account_principal
+from waiting import wait_for
 
 WAIT_SECONDS: Final = 30.0
 ROLE: Final = "datakeys-controller-namespaced"
@@ -114,19 +114,6 @@ def refusal(call: Callable[..., object], *arguments: Any, **options: Any) -> str
             raise
         return str(error.body)
     raise AssertionError("the API server allowed it")
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Wait until something is so.
-
-    Raises:
-        TimeoutError: It isn't so after 30 seconds.
-    """
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not after {WAIT_SECONDS:.0f} seconds: {what}")
-        time.sleep(0.1)
 
 
 def _policy_works(installation: Installation) -> bool:

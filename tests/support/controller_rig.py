@@ -10,10 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +23,11 @@ from kubernetes import client
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from chart_installation import Installation, installed_chart, wait_for
+from chart_installation import Installation, installed_chart
 from datakeys.contract.identity import AUDIENCE, TRUST_BUNDLE_CONFIG_MAP, TRUST_BUNDLE_KEY
 from live_files import replace_text
 from ports import find_free_port
+from waiting import eventually, wait_for
 
 ROOT: Final = Path(__file__).parents[2]
 CLUSTER_NAME: Final = "cluster-1"
@@ -50,16 +50,6 @@ def accepts(port: int) -> bool:
     """Return whether somebody listens on a port of the loopback address."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def eventually(check: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Return whether something becomes so within a time, in seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if check():
-            return True
-        time.sleep(0.05)
-    return check()
 
 
 @dataclass

@@ -10,11 +10,12 @@ from typing import Final
 
 from kubernetes import client
 
-from controller_rig import Rig, eventually
+from controller_rig import Rig
 from crash_lives import CREATE_SECRET, Life, Stage
 from crash_points import Passed, Point, select_points
 from crash_scene import GENERATE, Scene, check_visible, count_hidden, fresh_scene
 from mortal_process import ForkServer, MortalController, wait_until_in_place
+from waiting import eventually
 
 SHOP: Final = "shop"
 SYSTEM: Final = "system"

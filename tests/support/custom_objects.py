@@ -12,8 +12,8 @@ from typing import Any, Final
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from controller_rig import eventually
 from datakeys.contract.identity import GROUP, VERSION
+from waiting import eventually
 from workloads import build_key, build_request
 
 REQUESTS: Final = "datakeyrequests"

@@ -19,11 +19,12 @@ import pytest
 import yaml
 from kubernetes import client
 
-from controller_rig import Process, Rig, eventually, running_rig
+from controller_rig import Process, Rig, running_rig
 from ports import find_free_port
 from relay import Relay
 from steady_load import UNREACHABLE
 from testcluster import backend, processes
+from waiting import eventually
 
 REPLICAS: Final = 2
 _LOOK_SECONDS: Final = 0.3

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from controller_rig import Rig, eventually
+from controller_rig import Rig
 from crash_points import Passed, Point
+from waiting import eventually
 
 _PROGRAM: Final = Path(__file__).with_name("controller_fork_server.py")
 #: The Lease isn't renewed while a test lasts, so that the calls are the same each time.

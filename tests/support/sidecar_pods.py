@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from controller_rig import ROOT, TOKEN_SECONDS, Rig, eventually
+from controller_rig import ROOT, TOKEN_SECONDS, Rig
 from custom_objects import Objects
 from pod_caller import start_pod
+from waiting import eventually
 
 PROGRAM: Final = ROOT / "operator" / "datakeys" / "sidecar" / "__main__.py"
 #: Longer than a key service needs to come back, by far.

@@ -16,11 +16,12 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from annotated_workloads import WorkloadClient, build_workload
-from controller_rig import Rig, eventually
+from controller_rig import Rig
 from custom_objects import KEYS, REQUESTS, Json, Objects
 from datakeys.contract.identity import GROUP, SECRET_TYPE, VERSION
 from datakeys.contract.workload import Workload, build_request_name
 from pod_caller import decrypt, start_pod
+from waiting import eventually
 from workloads import build_request
 
 PAUSE_SECONDS: Final = 0.1

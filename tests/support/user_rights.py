@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from kubernetes import client
 
-from chart_installation import Installation, impersonating, installed_chart, named, wait_for
+from chart_installation import Installation, impersonating, installed_chart, named
 from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Json, Objects
 from datakeys.contract.identity import GROUP, VERSION
+from waiting import wait_for
 from workloads import build_key, build_request
 
 GENERATE: Final = "generatedatakeywithoutplaintext"

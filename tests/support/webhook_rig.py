@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -25,16 +26,42 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from kubernetes import client
 
-from chart_installation import Installation, installed_chart, wait_for
+from chart_installation import Installation, installed_chart
 from ports import find_free_port
+from waiting import wait_for
 
 OPERATOR: Final = Path(__file__).parents[2] / "operator"
 NAME: Final = "datakeys-webhook"
 
 
+@dataclass(frozen=True)
+class RunningWebhook:
+    """The process, and where it listens."""
+
+    installation: Installation
+    process: subprocess.Popen[bytes]
+    address: str
+    port: int
+    log: Path
+    health_url: str
+
+    def is_ready(self) -> bool:
+        """Return whether it says so."""
+        return _is_ready(self.health_url)
+
+
 @contextmanager
 def running_webhook(kubeconfig: Path, api: client.ApiClient, folder: Path) -> Iterator[Installation]:
     """Install the chart and run the webhook under its own ServiceAccount; yields when it is ready."""
+    with running_webhook_process(kubeconfig, api, folder) as running:
+        yield running.installation
+
+
+@contextmanager
+def running_webhook_process(
+    kubeconfig: Path, api: client.ApiClient, folder: Path
+) -> Iterator[RunningWebhook]:
+    """Do the same, and give the process."""
     address = find_own_address(api.configuration.host)
     port, health_port = find_free_port(address), find_free_port("127.0.0.1")
     _write_certificate(folder / "tls", address)
@@ -55,9 +82,11 @@ def running_webhook(kubeconfig: Path, api: client.ApiClient, folder: Path) -> It
         with (folder / "webhook.log").open("wb") as log:
             command = [sys.executable, "-m", "datakeys.webhook"]
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        health_url = f"http://127.0.0.1:{health_port}/readyz"
+        running = RunningWebhook(installation, process, address, port, folder / "webhook.log", health_url)
         try:
-            wait_for(lambda: _is_ready(f"http://127.0.0.1:{health_port}/readyz"), "the webhook is ready")
-            yield installation
+            wait_for(running.is_ready, "the webhook is ready")
+            yield running
         finally:
             process.terminate()
             assert process.wait(30) == 0, (folder / "webhook.log").read_text()[-2000:]
