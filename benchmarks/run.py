@@ -38,7 +38,9 @@ BENCHMARKS = (
         svg="keyservice.svg",
         quick=("--rounds", "1", "--connections", "8", "--seconds", "2"),
     ),
-    Benchmark("keyservice/half_load.py", "keyservice-half-load.json", quick=("--seconds", "3")),
+    Benchmark(
+        "keyservice/half_load.py", "keyservice-half-load.json", quick=("--rounds", "1", "--seconds", "3")
+    ),
     Benchmark("keyservice/second_core.py", "keyservice-second-core.json", quick=("--rounds", "1")),
     Benchmark("controller/compare.py", "controller.json", quick=("--sizes", "0", "100", "1000")),
 )

@@ -1,15 +1,20 @@
-"""Latency at half load: requests at a constant rate, half of what the server can do on its core.
+"""Latency at half load: requests at a constant rate, half of what each server can do on its core.
 
 The generator is vegeta, which sends by the clock and not after the answer before: what waits in a queue
-counts. The floor gets the first server's rate: what it needs too isn't the server's, but the generator's and
-the machine's.
+counts. It numbers each request in a header, so the full load that is halved has numbered requests too. The
+floor gets the highest of the rates: what it needs there isn't the servers', but the generator's and the
+machine's. Then all get the lowest of the rates.
 """
 
 import argparse
 import json
+import os
 import pathlib
+import statistics
 import subprocess
 import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 from compare import run_wrk
 from servers import (
@@ -27,36 +32,59 @@ from signed_requests import build_requests, write_wrk_script
 CANDIDATES = ("own-token", "own", "local-kms")
 FLOOR = "constant"
 OPERATION = "Decrypt"
-CONNECTIONS = 8
-#: Requests per second; from 8,000 on the generator's own core is full, and what waits is its own.
-MOST_SENT = 6000
+#: Requests on their way or waiting for a free connection; who waits is counted too.
+MOST_WAITING = 4096
+#: What the generator's garbage collector stops counts as latency; by default it runs eight times as often.
+GENERATOR_ENVIRONMENT = {"GOGC": "800"}
+LATENCIES = {"50th": "p50_ms", "90th": "p90_ms", "99th": "p99_ms", "max": "max_ms"}
 
 
-def write_targets(path, url, headers, data):
-    """Write vegeta's target file."""
-    lines = [f"POST {url}/", *(f"{name}: {value}" for name, value in headers.items())]
-    body = path.with_suffix(".body")
-    body.write_text(data)
-    path.write_text("\n".join([*lines, f"@{body}"]) + "\n")
+@dataclass(frozen=True)
+class Target:
+    """A running server and what to send to it."""
+
+    server: Server
+    folder: pathlib.Path
+    connections: int
+
+    def measure_full(self, seconds):
+        """Return the requests per second of callers that each wait for their answer."""
+        return run_wrk(self.server.url, self.folder / "load.lua", self.connections, seconds)[1]
+
+    def measure_at(self, rate, seconds):
+        """Send at a constant rate; return the rate, latencies in ms, and CPU microseconds per request."""
+        before = self.server.cpu_seconds()
+        report = run_vegeta(self.folder, self.connections, rate, seconds)
+        cpu = self.server.cpu_seconds() - before
+        row = {"rate": report["rate"], "cpu_us": cpu / report["requests"] * 1e6}
+        return row | {name: report["latencies"][theirs] / 1e6 for theirs, name in LATENCIES.items()}
 
 
-def run_vegeta(targets, rate, seconds):
+def start(candidate, connections, stack):
+    """Start a server that ends with the stack, and write down what to send to it."""
+    folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    server = stack.enter_context(Server(candidate, folder))
+    headers, data = build_requests(server)[OPERATION]
+    write_wrk_script(folder / "load.lua", headers, data, numbered=True)
+    lines = [f"POST {server.url}/", *(f"{name}: {value}" for name, value in headers.items())]
+    (folder / "body").write_text(data)
+    (folder / "targets").write_text("\n".join([*lines, f"@{folder / 'body'}"]) + "\n")
+    return Target(server, folder, connections)
+
+
+def run_vegeta(folder, connections, rate, seconds):
     """Return vegeta's report; a refused or unanswered request ends the benchmark."""
-    attack = [*pin(LOAD_CORE), str(find_vegeta()), "attack", f"-targets={targets}"]
-    options = [
-        f"-rate={rate}",
-        f"-duration={seconds}s",
-        f"-connections={CONNECTIONS}",
-        f"-workers={CONNECTIONS}",
-    ]
-    options += [f"-max-workers={CONNECTIONS * 8}", "-http2=false", "-timeout=10s"]
-    sent = subprocess.run([*attack, *options], check=True, capture_output=True, timeout=60 + seconds)
+    results = folder / "results"
+    attack = [*pin(LOAD_CORE), str(find_vegeta()), "attack", f"-targets={folder / 'targets'}"]
+    # As many may stay open as there are; otherwise it closes some after an answer and opens new ones.
+    options = [f"-connections={connections}", f"-max-connections={connections}", "-http2=false"]
+    options += [f"-workers={connections}", f"-max-workers={MOST_WAITING}", "-timeout=10s"]
+    # Into a file: the generator would wait for who reads a pipe.
+    options += [f"-rate={rate}", f"-duration={seconds}s", "-max-body=0", f"-output={results}"]
+    environment = {**os.environ, **GENERATOR_ENVIRONMENT}
+    subprocess.run([*attack, *options], check=True, env=environment, timeout=60 + seconds)
     report = subprocess.run(
-        [find_vegeta(), "report", "-type=json"],
-        input=sent.stdout,
-        check=True,
-        capture_output=True,
-        timeout=60,
+        [find_vegeta(), "report", "-type=json", str(results)], check=True, capture_output=True, timeout=60
     )
     result = json.loads(report.stdout)
     if result["success"] != 1:
@@ -64,42 +92,67 @@ def run_vegeta(targets, rate, seconds):
     return result
 
 
-def measure(candidate, seconds, rate=0):
-    """Find what a server can do, then send half of it or a given rate; return rates per second and ms."""
-    with tempfile.TemporaryDirectory() as name, Server(candidate, pathlib.Path(name)) as server:
-        headers, data = build_requests(server)[OPERATION]
-        script, targets = pathlib.Path(name) / "load.lua", pathlib.Path(name) / "targets"
-        write_wrk_script(script, headers, data)
-        write_targets(targets, server.url, headers, data)
-        run_wrk(server.url, script, CONNECTIONS, 1)
-        _, full, _ = run_wrk(server.url, script, CONNECTIONS, seconds)
-        result = run_vegeta(targets, rate or max(1, min(int(full / 2), MOST_SENT)), seconds)
-    return {
-        "server": candidate,
-        "full_rate": full,
-        "rate": result["rate"],
-        **{name: result["latencies"][name] / 1e6 for name in ("50th", "99th", "max")},
-    }
+def measure_round(candidates, connections, seconds):
+    """Let all servers take turns; return {(server, load): row}."""
+    rows = {}
+    with ExitStack() as stack:
+        targets = {name: start(name, connections, stack) for name in candidates}
+        floor = start(FLOOR, connections, stack)
+        for target in (*targets.values(), floor):
+            target.measure_full(1)
+        full = {name: target.measure_full(seconds) for name, target in targets.items()}
+        for name, target in targets.items():
+            rows[name, "half of its own"] = {
+                "full_rate": full[name],
+                **target.measure_at(int(full[name] / 2), seconds),
+            }
+        rows[FLOOR, "highest of these"] = floor.measure_at(int(max(full.values()) / 2), seconds)
+        for name, target in {**targets, FLOOR: floor}.items():
+            rows[name, "lowest of these"] = target.measure_at(int(min(full.values()) / 2), seconds)
+    return rows
+
+
+def collect(arguments):
+    rounds = []
+    for number in range(arguments.rounds):
+        print(f"round {number + 1} of {arguments.rounds} …", flush=True)
+        rounds.append(measure_round(arguments.candidates, arguments.connections, arguments.seconds))
+    return [
+        {
+            "server": server,
+            "load": load,
+            "highest_p99_ms": max(rows[server, load]["p99_ms"] for rows in rounds),
+        }
+        | {name: statistics.median(rows[server, load][name] for rows in rounds) for name in first}
+        for (server, load), first in rounds[0].items()
+    ]
+
+
+def print_table(rows, connections):
+    print(f"{OPERATION}, {connections} connections; p99: median and highest of the rounds, latencies in ms")
+    print("| server | load | full load/s | sent/s | CPU us | p50 | p90 | p99 | max |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        full = f"{row['full_rate']:,.0f}" if "full_rate" in row else ""
+        rates = f"{full} | {row['rate']:,.0f} | {row['cpu_us']:.0f}"
+        p99 = f"{row['p99_ms']:.2f} ({row['highest_p99_ms']:.2f})"
+        latencies = f"{row['p50_ms']:.2f} | {row['p90_ms']:.2f} | {p99} | {row['max_ms']:.1f}"
+        print(f"| {row['server']} | {row['load']} | {rates} | {latencies} |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--candidates", nargs="+", default=list(CANDIDATES), choices=CANDIDATES)
-    parser.add_argument("--json", type=pathlib.Path, help="write the rows here")
+    parser.add_argument("--json", type=pathlib.Path, help="write the medians here")
     arguments = parser.parse_args()
     require_tools()
     prepare_peers(arguments.candidates)
     build_go_program(VEGETA, find_vegeta())
-    rows = [measure(candidate, arguments.seconds) for candidate in arguments.candidates]
-    rows.append(measure(FLOOR, arguments.seconds, round(rows[0]["rate"])))
-    print(f"| {OPERATION} | full load, requests/s | sent/s | p50 ms | p99 ms | max ms |")
-    print("|---|---|---|---|---|---|")
-    for row in rows:
-        print(
-            f"| {row['server']} | {row['full_rate']:,.0f} | {row['rate']:,.0f} "
-            f"| {row['50th']:.2f} | {row['99th']:.2f} | {row['max']:.1f} |"
-        )
+    rows = collect(arguments)
+    print_table(rows, arguments.connections)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 

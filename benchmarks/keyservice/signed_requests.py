@@ -70,9 +70,19 @@ def sign(url, operation, body):
     return dict(request.headers), data
 
 
-def write_wrk_script(path, headers, data):
+def write_wrk_script(path, headers, data, *, numbered=False):
+    """Write what wrk sends: one request over and over, or with a number in each one's head."""
     lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(data)}"]
     lines += [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()]
+    if numbered:
+        lines += [
+            "local number = 0",
+            "request = function()",
+            "  number = number + 1",
+            '  wrk.headers["X-Number"] = number',
+            "  return wrk.format()",
+            "end",
+        ]
     # A refusal would be fast and worth nothing.
     lines += [
         "response = function(status, headers, body)",
