@@ -11,6 +11,7 @@ from kubernetes import client
 
 from chart_installation import Installation, installed_chart, named, refusal
 from chart_rendering import CHART, PROCESSES, RELEASE, deployment_of, render, run_helm, set_options
+from in_force import Asked, wait_asked
 
 NAME = "datakeys-webhook"
 
@@ -90,6 +91,15 @@ def test_second_release_is_refused(installation: Installation) -> None:
     assert where in done.stderr
 
 
+def test_another_cluster_name_is_refused(installation: Installation) -> None:
+    """An upgrade that would make every data key unreadable doesn't begin; one with the same name does."""
+    arguments = ["upgrade", RELEASE, str(CHART), "--namespace", installation.namespace]
+    done = run_helm(*arguments, *set_options({"clusterName": "another"}), kubeconfig=installation.kubeconfig)
+    assert done.returncode != 0
+    assert 'can\'t become "another"' in done.stderr
+    installation.upgrade({"logLevel": "DEBUG"})
+
+
 @pytest.mark.usefixtures("installation")
 def test_labelled_pod_is_refused_while_the_webhook_is_down(
     api_client: client.ApiClient, namespace: str
@@ -97,6 +107,7 @@ def test_labelled_pod_is_refused_while_the_webhook_is_down(
     """The webhook fails closed: no labelled pod starts without it, and others aren't held up."""
     core = client.CoreV1Api(api_client)
     core.create_namespaced_service_account(namespace, named("app"))
+    wait_asked(api_client, Asked.REFUSED)
     spec = {"serviceAccountName": "app", "containers": [{"name": "app", "image": "app"}]}
     plain: Any = {**named("plain"), "spec": spec}
     labelled: Any = {**named("labelled", labels={"datakeys.dev/inject": "true"}), "spec": spec}

@@ -31,6 +31,13 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if not .Values.clusterName }}
 {{- fail "clusterName is required: it is the Region of every key ARN and can't be changed once keys exist" }}
 {{- end }}
+{{- range dig "spec" "template" "spec" "containers" list (lookup "apps/v1" "Deployment" .Release.Namespace "datakeys-keyservice") }}
+{{- range .env }}
+{{- if and (eq .name "DATAKEYS_CLUSTER_NAME") (ne .value $.Values.clusterName) }}
+{{- fail (printf "clusterName is %q here and can't become %q: under another name none of the keys could be used, and no data key decrypted" .value $.Values.clusterName) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if eq .Release.Namespace "kube-system" }}
 {{- fail "install datakey-operator into a namespace of its own: key records must not share kube-system with others" }}
 {{- end }}

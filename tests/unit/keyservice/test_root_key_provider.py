@@ -23,6 +23,7 @@ from datakeys.keyservice.store.root_key_provider import (
 from datakeys.keyservice.store.watcher import Watcher
 from keyservice_rig import Clock
 
+CLUSTER = "prod"
 ALIAS = AliasRecord("team-a", "alias/x", "00112233-4455-4677-8899-aabbccddeeff", 1, 1)
 
 
@@ -37,11 +38,20 @@ def same(left: RootKey, right: RootKey) -> bool:
 
 def test_created_once(objects: ObjectsApi, api: FakeClusterApi) -> None:
     """The first start makes an immutable Secret of 32 random bytes, the next one reads it."""
-    first = EmbeddedRootKeyProvider(objects, os.urandom).load()
+    first = EmbeddedRootKeyProvider(objects, os.urandom, CLUSTER).load()
     secret = api.secret(ROOT_KEY_SECRET)
     assert secret["immutable"] is True
     assert len(base64.b64decode(secret["data"]["key"])) == 32
-    assert same(first, EmbeddedRootKeyProvider(objects, os.urandom).load())
+    assert same(first, EmbeddedRootKeyProvider(objects, os.urandom, CLUSTER).load())
+
+
+def test_another_cluster_name_is_refused(objects: ObjectsApi, api: FakeClusterApi) -> None:
+    """Under another Region no ciphertext could be opened: it is told before anybody is answered so."""
+    EmbeddedRootKeyProvider(objects, os.urandom, CLUSTER).load()
+    with pytest.raises(RootKeyError, match="set it back to prod"):
+        EmbeddedRootKeyProvider(objects, os.urandom, "other").load()
+    del api.secret(ROOT_KEY_SECRET)["data"]["clusterName"]
+    EmbeddedRootKeyProvider(objects, os.urandom, "other").load()
 
 
 def test_two_replicas_start_at_once(objects: ObjectsApi, api: FakeClusterApi) -> None:
@@ -51,17 +61,17 @@ def test_two_replicas_start_at_once(objects: ObjectsApi, api: FakeClusterApi) ->
     def race(method: str, _: str) -> None:
         if method == "POST":
             api.before = lambda _method, _path: None
-            winner.append(EmbeddedRootKeyProvider(objects, os.urandom).load())
+            winner.append(EmbeddedRootKeyProvider(objects, os.urandom, CLUSTER).load())
 
     api.before = race
-    assert same(EmbeddedRootKeyProvider(objects, os.urandom).load(), winner[0])
+    assert same(EmbeddedRootKeyProvider(objects, os.urandom, CLUSTER).load(), winner[0])
 
 
 def test_records_without_root_key(objects: ObjectsApi, api: FakeClusterApi) -> None:
     """Sealed records and no root key: refuse to start, and make none."""
     objects.create(codec.encode(RootKey(b"r" * 32), ALIAS, "datakey-system"))
     with pytest.raises(RootKeyError, match="restore it from a backup"):
-        EmbeddedRootKeyProvider(objects, os.urandom).load()
+        EmbeddedRootKeyProvider(objects, os.urandom, CLUSTER).load()
     assert ROOT_KEY_SECRET not in api.names()
 
 
@@ -96,7 +106,7 @@ def test_malformed_secret(objects: ObjectsApi, data: Any) -> None:
     """A Secret that holds no root key of 32 bytes is refused, and its content isn't quoted."""
     objects.create({"metadata": {"name": ROOT_KEY_SECRET}, "data": data})
     with pytest.raises(RootKeyError) as caught:
-        EmbeddedRootKeyProvider(objects, os.urandom).load()
+        EmbeddedRootKeyProvider(objects, os.urandom, CLUSTER).load()
     assert "AA==" not in str(caught.value)
 
 
@@ -105,7 +115,7 @@ def test_secret_that_vanishes(objects: ObjectsApi, api: FakeClusterApi) -> None:
 
     def race(method: str, _: str) -> None:
         if method == "POST":
-            objects_made = EmbeddedRootKeyProvider(objects, os.urandom)
+            objects_made = EmbeddedRootKeyProvider(objects, os.urandom, CLUSTER)
             api.before = lambda _method, _path: None
             objects_made.load()
             api.before = vanish
@@ -117,4 +127,4 @@ def test_secret_that_vanishes(objects: ObjectsApi, api: FakeClusterApi) -> None:
 
     api.before = race
     with pytest.raises(DependencyTimeoutError):
-        EmbeddedRootKeyProvider(objects, os.urandom).load()
+        EmbeddedRootKeyProvider(objects, os.urandom, CLUSTER).load()

@@ -120,7 +120,8 @@ class App:
 
     async def _start(self) -> HttpServer:
         settings = self._settings
-        root_key = await self._retry("root key", EmbeddedRootKeyProvider(self._secrets, os.urandom).load)
+        provider = EmbeddedRootKeyProvider(self._secrets, os.urandom, settings.cluster_name)
+        root_key = await self._retry("root key", provider.load)
         store = KubernetesStore(self._secrets, root_key)
         keyring = Keyring(root_key)
         service = Service(

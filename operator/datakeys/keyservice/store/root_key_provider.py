@@ -18,6 +18,8 @@ from datakeys.keyservice.store.objects_api import ObjectsApi
 ROOT_KEY_SECRET: Final = "datakeys-root-key"  # noqa: S105 - a name
 ROOT_KEY_TYPE: Final = "datakeys.dev/root-key"
 FIELD_KEY: Final = "key"
+#: The cluster name the keys are made for. As the Region of ARNs it is authenticated with every ciphertext.
+FIELD_CLUSTER_NAME: Final = "clusterName"
 
 
 class RootKeyError(RuntimeError):
@@ -39,20 +41,21 @@ class RootKeyProvider(Protocol):
 class EmbeddedRootKeyProvider:
     """Creates the root key once, by an atomic create, and reads it ever after."""
 
-    def __init__(self, secrets: ObjectsApi, random: RandomSource) -> None:
+    def __init__(self, secrets: ObjectsApi, random: RandomSource, cluster_name: str) -> None:
         self._secrets = secrets
         self._random = random
+        self._cluster_name = cluster_name
 
     def load(self) -> RootKey:
         """Return the root key; create it only in a cluster that has no record yet.
 
         Raises:
-            RootKeyError: Records exist, but no root key; or the Secret is malformed.
+            RootKeyError: Records exist, but no root key; the Secret is malformed, or of another cluster name.
             DependencyTimeoutError: The API can't be reached.
         """
         existing = self._secrets.get(ROOT_KEY_SECRET)
         if existing is not None:
-            return _parse(existing)
+            return self._parse(existing)
         records, _ = self._secrets.list_all(LABEL_RECORD)
         if records:
             raise RootKeyError(
@@ -64,7 +67,7 @@ class EmbeddedRootKeyProvider:
             created = self._secrets.get(ROOT_KEY_SECRET)
         if created is None:
             raise DependencyTimeoutError("the root key was deleted while it was read")
-        return _parse(created)
+        return self._parse(created)
 
     def _build_secret(self) -> dict[str, Any]:
         return {
@@ -77,8 +80,29 @@ class EmbeddedRootKeyProvider:
                 "namespace": self._secrets.namespace,
                 "labels": {LABEL_MANAGED_BY: MANAGED_BY},
             },
-            "data": {FIELD_KEY: base64.b64encode(self._random(ROOT_KEY_BYTES)).decode()},
+            "data": {
+                FIELD_KEY: base64.b64encode(self._random(ROOT_KEY_BYTES)).decode(),
+                FIELD_CLUSTER_NAME: base64.b64encode(self._cluster_name.encode()).decode(),
+            },
         }
+
+    def _parse(self, secret: dict[str, Any]) -> RootKey:
+        data = secret.get("data") or {}
+        try:
+            # One that was made by hand, or before there was this field, tells no name.
+            made_for = base64.b64decode(data.get(FIELD_CLUSTER_NAME, ""), validate=True).decode()
+            root_key = RootKey(base64.b64decode(data[FIELD_KEY], validate=True))
+        except (KeyError, TypeError, ValueError, binascii.Error):
+            raise RootKeyError(
+                f"Secret {ROOT_KEY_SECRET} does not hold a root key of {ROOT_KEY_BYTES} bytes"
+            ) from None
+        if made_for and made_for != self._cluster_name:
+            raise RootKeyError(
+                f"clusterName is {self._cluster_name}, but the keys here are made for {made_for}, and can't "
+                f"be used under another name: set it back to {made_for}; nothing was changed. (If there is no "
+                f"key yet, delete Secret {ROOT_KEY_SECRET} instead.)"
+            )
+        return root_key
 
 
 def check_root_key(record_count: int, broken_count: int, newer_count: int) -> None:
@@ -102,12 +126,3 @@ def check_root_key(record_count: int, broken_count: int, newer_count: int) -> No
             f"none of the {broken_count} stored records is authentic under Secret {ROOT_KEY_SECRET}: "
             "it isn't the root key that sealed them; restore the right one from a backup"
         )
-
-
-def _parse(secret: dict[str, Any]) -> RootKey:
-    try:
-        return RootKey(base64.b64decode(secret["data"][FIELD_KEY], validate=True))
-    except (KeyError, TypeError, ValueError, binascii.Error):
-        raise RootKeyError(
-            f"Secret {ROOT_KEY_SECRET} does not hold a root key of {ROOT_KEY_BYTES} bytes"
-        ) from None
