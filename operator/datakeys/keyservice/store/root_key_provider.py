@@ -99,8 +99,8 @@ class EmbeddedRootKeyProvider:
         if made_for and made_for != self._cluster_name:
             raise RootKeyError(
                 f"clusterName is {self._cluster_name}, but the keys here are made for {made_for}, and can't "
-                f"be used under another name: set it back to {made_for}; nothing was changed. (If there is no "
-                f"key yet, delete Secret {ROOT_KEY_SECRET} instead.)"
+                f"be used under another name: set it back to {made_for}; nothing was changed (if there is "
+                f"no key yet, delete Secret {ROOT_KEY_SECRET} instead)"
             )
         return root_key
 
