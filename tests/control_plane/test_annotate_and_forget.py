@@ -16,14 +16,14 @@ import yaml
 from kubernetes import client
 
 from annotated_workloads import KINDS, Json, WorkloadClient, build_owner, build_workload
-from chart_installation import impersonating, refusal
+from chart_installation import refusal
 from controller_rig import Rig
 from custom_objects import KEYS, REQUESTS, Objects
 from datakeys.contract.identity import ANNOTATION_INJECTED, ANNOTATION_WORKLOAD, LABEL_INJECT
 from testcluster.binaries import path_of
 from testcluster.recipes import CONTROLLER_MANAGER
-from user_rights import GENERATE, Users, try_to
-from waiting import eventually, wait_for
+from user_rights import GENERATE, Users
+from waiting import eventually
 from webhook_rig import running_webhook
 
 NODE = "made-up"
@@ -98,10 +98,6 @@ def alice(users: Users) -> str:
     plurals = [f"{kind.lower()}s" for kind in (*KINDS, "Pod")]
     users.allow_rule(alice, {"apiGroups": ["", "apps", "batch"], "resources": plurals, "verbs": ["*"]})
     users.allow(alice, GENERATE, "payments")
-    with impersonating(users.kubeconfig, alice) as api:
-        plain = build_plain("Deployment", "probe")
-        workloads = WorkloadClient(api, users.namespace)
-        wait_for(lambda: not try_to(workloads.create, plain, dry_run="All"), "alice may create workloads")
     return alice
 
 

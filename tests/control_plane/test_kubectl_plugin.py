@@ -17,6 +17,7 @@ from chart_installation import Installation, named
 from controller_rig import Process, Rig
 from custom_objects import GRANTS, KEYS, REQUESTS, Objects
 from datakeys.contract.identity import ANNOTATION_INJECTED, ANNOTATION_REQUESTS, LABEL_INJECT
+from in_force import Asked, wait_asked, wait_roles_in_force
 from testcluster.binaries import path_of
 from testcluster.recipes import KUBECTL
 from user_rights import Users, build_grant
@@ -32,7 +33,7 @@ class Plugin:
     kubeconfig: Path
     namespace: str
 
-    def run(self, *words: str, user: str = "", wait: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, user: str = "") -> subprocess.CompletedProcess[str]:
         """Run it as a user, or as the administrator."""
         impersonated = ("--as", user) if user else ()
         return subprocess.run(
@@ -49,7 +50,7 @@ class Plugin:
             capture_output=True,
             text=True,
             check=False,
-            timeout=wait,
+            timeout=300,
         )
 
     def read(self, *words: str, user: str = "", status: int = 0) -> dict[str, Any]:
@@ -232,6 +233,7 @@ def workloads(shop: Objects) -> Iterator[WorkloadClient]:
     client.AdmissionregistrationV1Api(shop.api).patch_mutating_webhook_configuration(
         "datakeys-webhook", patch
     )
+    wait_asked(shop.api, Asked.AS_IT_IS)
     workloads = WorkloadClient(shop.api, shop.namespace)
     yield workloads
     workloads.delete_all()
@@ -254,7 +256,7 @@ def test_workload_is_explained_and_its_request_outlives_it(
 
     assert read() == ("Deployment/web", "", False)
     workloads.delete("Deployment", "web")
-    assert read() == ("Deployment/web", "retained: its workload is gone", True)
+    assert eventually(lambda: read() == ("Deployment/web", "retained: its workload is gone", True))
 
 
 def test_what_the_controller_told_about_a_workload_is_shown(
@@ -298,7 +300,7 @@ def test_who_can_says_what_the_api_server_s_authorizer_says(
         binding: Any = {**named(name), "roleRef": reference, "subjects": [subject]}
         rbac.create_namespaced_role_binding(shop.namespace, binding)
     prefix = f"system:serviceaccount:{shop.namespace}:"
-    members.wait_allowed(f"{prefix}sa-0", "decrypt", "main")
+    wait_roles_in_force(shop.api, shop.namespace)
     items = plugin.read("who-can", "decrypt", "main")["items"]
     told = {item["principal"]["name"] for item in items if item["by"] == "RBAC" and item["effective"]}
     accounts = [f"sa-{number}" for number in range(len(RULES))]
@@ -363,7 +365,7 @@ def test_rotation_is_followed_until_every_data_key_is_re_encrypted(
         shop.create_request(f"r{number}")
     shop.wait_ready(*(f"r{number}" for number in range(3)))
     former = shop.get(KEYS, "main")["status"]["currentKeyMaterialId"]
-    done = plugin.run("rotate", "main", "--re-encrypt", "--wait", wait=120)
+    done = plugin.run("rotate", "main", "--re-encrypt", "--wait")
     assert done.returncode == 0, (done.stdout, done.stderr, controller.log.read_text()[-2000:])
     assert done.stdout.splitlines()[-1] == "4/4 re-encrypted, done"
     material = shop.get(KEYS, "main")["status"]["currentKeyMaterialId"]

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from chart_installation import CONTROLLER, POLICY, ROLE, Installation, installed_chart, named, refusal
+from chart_installation import CONTROLLER, ROLE, Installation, installed_chart, named, refusal
 
 EXCLUDED = "rbac-excluded"
+POLICY = "datakeys-controller-rolebindings"
 STRANGER = {"kind": "ServiceAccount", "name": "stranger", "namespace": "default"}
 
 

@@ -10,6 +10,7 @@ from kubernetes import client
 
 from chart_installation import Installation, impersonating, installed_chart, named, refusal
 from chart_rendering import PROCESSES
+from in_force import wait_roles_in_force
 from rbac_table import (
     CLUSTER,
     NAMESPACES_WITH_REQUESTS,
@@ -42,6 +43,7 @@ def installation(control_plane: Path, api_client: client.ApiClient) -> Iterator[
         with installation.acting_as("datakeys-controller") as api:
             rbac = client.RbacAuthorizationV1Api(api)
             rbac.create_namespaced_role_binding(CONSUMER, installation.role_binding())
+        wait_roles_in_force(api_client, CONSUMER)
         yield installation
         for name in (CONSUMER, UNRELATED):
             core.delete_namespace(name)
@@ -187,6 +189,7 @@ def test_editors_own_keys_and_forge_no_status(
         rbac.create_namespaced_role_binding(
             CONSUMER, installation.role_binding(name=role, role=role, subjects=user)
         )
+    wait_roles_in_force(api_client, CONSUMER)
     with ExitStack() as stack:
         users = [impersonating(control_plane, name) for name in ("datakeys-edit", "datakeys-view")]
         editor, viewer = (client.CustomObjectsApi(stack.enter_context(user)) for user in users)

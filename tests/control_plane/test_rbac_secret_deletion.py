@@ -8,7 +8,7 @@ import pytest
 from kubernetes import client
 
 from chart_installation import CONTROLLER, Installation, installed_chart, named, refusal
-from waiting import wait_for
+from in_force import wait_roles_in_force
 
 POLICY = "datakeys-controller-secrets"
 TYPE = "datakeys.dev/encrypted-data-key"
@@ -28,24 +28,17 @@ def installation(control_plane: Path) -> Iterator[Installation]:
 
 
 @pytest.fixture
-def controller(installation: Installation, namespace: str) -> Iterator[client.CoreV1Api]:
+def controller(
+    installation: Installation, api_client: client.ApiClient, namespace: str
+) -> Iterator[client.CoreV1Api]:
     """Act as the controller, in a namespace in which it has bound itself."""
     with installation.acting_as(CONTROLLER) as api:
         client.RbacAuthorizationV1Api(api).create_namespaced_role_binding(
             namespace, installation.role_binding()
         )
         core = client.CoreV1Api(api)
-        # RBAC hears of the binding a moment later.
-        wait_for(lambda: _may_list(core, namespace), "the controller is bound")
+        wait_roles_in_force(api_client, namespace)
         yield core
-
-
-def _may_list(core: client.CoreV1Api, namespace: str) -> bool:
-    try:
-        core.list_namespaced_secret(namespace)
-    except client.ApiException:
-        return False
-    return True
 
 
 def secret(type_: str, *owners: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from kubernetes import client, dynamic
 from kubernetes.client.exceptions import ApiException
 
 from chart_installation import Installation, installed_chart, named
+from in_force import Asked, wait_asked
 
 KEY = {"datakeys.dev/key": "alias/payments"}
 VERSIONS = {
@@ -24,9 +25,10 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def installation(control_plane: Path) -> Iterator[Installation]:
+def installation(control_plane: Path, api_client: client.ApiClient) -> Iterator[Installation]:
     """The chart; its Service has no endpoints, and the API server gives up after a second."""
     with installed_chart(control_plane, {"webhook.timeoutSeconds": 1}) as installation:
+        wait_asked(api_client, Asked.REFUSED)
         yield installation
 
 

@@ -15,14 +15,14 @@ import pytest
 from kubernetes import client
 
 from annotated_workloads import KINDS, Json, WorkloadClient, build_owner, build_workload
-from chart_installation import CONTROLLER, Installation, refusal
+from chart_installation import CONTROLLER, Installation, installed_chart, refusal
 from custom_objects import REQUESTS, Objects
 from datakeys.contract.identity import ANNOTATION_KEY, ANNOTATION_WORKLOAD, LABEL_INJECT
 from datakeys.controller.decisions.pod_view import parse_pod
 from datakeys.controller.decisions.workload_request import decide_wanted_requests
 from datakeys.controller.decisions.workload_view import parse_pod_workload, parse_workload
-from user_rights import GENERATE, Users, installed_policies, try_to
-from waiting import wait_for
+from in_force import leave_webhook_out
+from user_rights import GENERATE, Users, try_to
 from workloads import build_request
 
 ARN = "arn:k8s:kms:cluster-1:other:key/0a1b2c3d-0000-4000-8000-00000000000f"
@@ -33,11 +33,9 @@ THIRD_PARTY = build_owner("Rollout", "orders", "example.org/v1")
 
 @pytest.fixture(scope="module")
 def installation(control_plane: Path, api_client: client.ApiClient) -> Iterator[Installation]:
-    """The chart without the webhook's registration, once its policies for users work."""
-    with installed_policies(control_plane, api_client) as installation:
-        client.AdmissionregistrationV1Api(api_client).delete_mutating_webhook_configuration(
-            "datakeys-webhook"
-        )
+    """The chart without the webhook's registration."""
+    with installed_chart(control_plane) as installation:
+        leave_webhook_out(api_client)
         yield installation
 
 
@@ -51,9 +49,6 @@ def user(users: Users) -> str:
     core = client.CoreV1Api(users.administrator)
     body: Any = {"metadata": {"name": "app"}}
     core.create_namespaced_service_account(users.namespace, body)
-    with acting(users, user) as workloads:
-        probe = {**build_workload("Deployment"), "metadata": {"name": "probe"}}
-        wait_for(lambda: not try_to(workloads.create, probe, dry_run="All"), f"{user} may create workloads")
     return user
 
 
@@ -203,7 +198,6 @@ def test_pods_of_a_stamped_workload_are_not_judged_again(users: Users, administr
             name, {"apiGroups": ["", "batch"], "resources": ["pods", "jobs"], "verbs": ["create"]}
         )
         with acting(users, name) as workloads:
-            wait_for(lambda: not try_to(workloads.create, job, dry_run="All"), "the controller may create")
             for item in (pod, job, unstamped_job):
                 workloads.create(item, dry_run="All")
 

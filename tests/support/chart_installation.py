@@ -15,12 +15,10 @@ from kubernetes.client.exceptions import ApiException
 
 from chart_rendering import CHART, RELEASE, run_helm, set_options
 from datakeys.contract.identity import service_account_principal
-from waiting import wait_for
+from in_force import wait_in_force
 
-WAIT_SECONDS: Final = 30.0
 ROLE: Final = "datakeys-controller-namespaced"
 CONTROLLER: Final = "datakeys-controller"
-POLICY: Final = "datakeys-controller-rolebindings"
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Installation:
 def installed_chart(kubeconfig: Path, values: Mapping[str, Any] | None = None) -> Iterator[Installation]:
     """Install the chart in a new namespace, and remove both in the end.
 
-    The namespace enforces the restricted Pod Security Standard. Yields once the admission policy works.
+    The namespace enforces the restricted Pod Security Standard. Yields once roles and policies are in force.
     """
     installation = Installation(kubeconfig, f"datakey-system-{uuid.uuid4().hex[:6]}")
     with impersonating(kubeconfig) as api:
@@ -80,7 +78,7 @@ def installed_chart(kubeconfig: Path, values: Mapping[str, Any] | None = None) -
         )
         try:
             installation.helm("install", RELEASE, str(CHART), *set_options(values or {}))
-            wait_for(lambda: _policy_works(installation), "the admission policy refuses")
+            wait_in_force(api, installation.namespace)
             yield installation
         finally:
             run_helm("uninstall", RELEASE, "--namespace", installation.namespace, kubeconfig=kubeconfig)
@@ -114,14 +112,3 @@ def refusal(call: Callable[..., object], *arguments: Any, **options: Any) -> str
             raise
         return str(error.body)
     raise AssertionError("the API server allowed it")
-
-
-def _policy_works(installation: Installation) -> bool:
-    with installation.acting_as(CONTROLLER) as api:
-        try:
-            client.RbacAuthorizationV1Api(api).create_namespaced_role_binding(
-                installation.namespace, installation.role_binding(), dry_run="All"
-            )
-        except ApiException as error:
-            return POLICY in str(error.body)
-    return False

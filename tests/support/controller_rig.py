@@ -25,6 +25,7 @@ from prometheus_client.samples import Sample
 
 from chart_installation import Installation, installed_chart
 from datakeys.contract.identity import AUDIENCE, TRUST_BUNDLE_CONFIG_MAP, TRUST_BUNDLE_KEY
+from in_force import leave_webhook_out
 from live_files import replace_text
 from ports import find_free_port
 from waiting import eventually, wait_for
@@ -152,8 +153,7 @@ class Rig:
 
     def leave_webhook_out(self) -> None:
         """Let the API server ask no webhook: what one adds to a workload is in the builders."""
-        admission = client.AdmissionregistrationV1Api(self.api)
-        admission.delete_mutating_webhook_configuration("datakeys-webhook")
+        leave_webhook_out(self.api)
 
     def start_keyservice(self, **extra: str) -> Process:
         """Start a key service and wait until it has published its certificate authority."""

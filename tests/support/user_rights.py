@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from kubernetes import client
 
-from chart_installation import Installation, impersonating, installed_chart, named
+from chart_installation import impersonating, named
 from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Json, Objects
 from datakeys.contract.identity import GROUP, VERSION
+from in_force import wait_roles_in_force
 from waiting import wait_for
 from workloads import build_key, build_request
 
@@ -48,7 +49,7 @@ class Users:
         self.allow_rule(user, rule)
         for role in roles:
             self._bind(user, "ClusterRole", role)
-        self.wait_allowed(user, "", "", verb="get")
+        wait_roles_in_force(self.administrator, self.namespace)
         return user
 
     def with_cluster_role(self, role: str) -> str:
@@ -60,22 +61,21 @@ class Users:
             found: Any = rbac.list_cluster_role(label_selector=selector.format(part))
             for item in found.items:
                 self._bind(user, "ClusterRole", item.metadata.name)
-        self.wait_allowed(user, "", "", verb="get")
+        wait_roles_in_force(self.administrator, self.namespace)
         return user
 
     def allow(self, user: str, operation: str, *names: str, kind: str = "User") -> None:
-        """Allow a user an operation on keys of these names, or on all keys; wait until that is so."""
+        """Allow a user or a group an operation on keys of these names, or on all keys."""
         rule = _rule([f"{KEYS}/{operation}"], ["create"], names)
         self.allow_rule(user, rule, kind)
-        if kind == "User":
-            self.wait_allowed(user, operation, names[0] if names else "")
 
     def allow_rule(self, subject: str, rule: Mapping[str, Any], kind: str = "User") -> None:
-        """Give a user or a group what an RBAC rule says; it takes effect a little later."""
+        """Give a user or a group what an RBAC rule says; it is in force when this returns."""
         name = f"r-{uuid.uuid4().hex[:8]}"
         body: Any = {**named(name), "rules": [rule]}
         client.RbacAuthorizationV1Api(self.administrator).create_namespaced_role(self.namespace, body)
         self._bind(subject, "Role", name, kind)
+        wait_roles_in_force(self.administrator, self.namespace)
 
     def may(self, user: str, operation: str, name: str, verb: str = "create") -> bool:
         """Return what the API server's authorizer says."""
@@ -90,10 +90,6 @@ class Users:
         body: Any = {"spec": {"user": user, "resourceAttributes": attributes}}
         review: Any = client.AuthorizationV1Api(self.administrator).create_subject_access_review(body)
         return bool(review.status.allowed)
-
-    def wait_allowed(self, user: str, operation: str, name: str, verb: str = "create") -> None:
-        """Wait until the authorizer has seen a new right."""
-        wait_for(lambda: self.may(user, operation, name, verb), f"{user} may {operation}")
 
     @contextmanager
     def acting_as(self, user: str, *groups: str) -> Iterator[Objects]:
@@ -168,12 +164,3 @@ def wait_policies(users: Users, user: str, *, refuse: bool) -> None:
             return all((POLICIES[plural] in text) is refuse for plural, text in texts.items())
 
         wait_for(settled, f"the policies {'refuse' if refuse else 'are gone'}")
-
-
-@contextmanager
-def installed_policies(kubeconfig: Path, administrator: client.ApiClient) -> Iterator[Installation]:
-    """Install the chart, and remove it in the end; yields once all its policies for users work."""
-    with installed_chart(kubeconfig) as installation:
-        users = Users(administrator, kubeconfig, installation.namespace)
-        wait_policies(users, users.new(), refuse=True)
-        yield installation
