@@ -1,6 +1,7 @@
 """A key service over real TLS, and the folders of a pod, for the sidecar's tests."""
 
 import base64
+import contextlib
 import datetime as dt
 import ipaddress
 import json
@@ -25,9 +26,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
+from live_files import read_whole_lines
 
 KEY_ARN = "arn:k8s:kms:test:team:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 PROGRAM = Path(__file__).parents[3] / "operator/datakeys/sidecar/__main__.py"
+#: For what comes by itself, on the slowest machine.
+PATIENCE_SECONDS = 60.0
 
 
 def make_certificate(folder: Path) -> None:
@@ -77,23 +81,56 @@ class FakeKeyService:
     plaintexts: dict[bytes, bytes] = field(default_factory=dict)
     #: Answers to give first, in order: (HTTP status, body).
     scripted: list[tuple[int, bytes]] = field(default_factory=list)
+    #: Ciphertext blob -> the answer that it always gets.
+    refused: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
+    #: What was asked and when (monotonic seconds).
     calls: list[dict[str, Any]] = field(default_factory=list)
     connections: set[tuple[str, int]] = field(default_factory=set)
-    delay_seconds: float = 0.0
     request_id: str = "5d8a1f0e-0000-4000-8000-00000000cafe"
+    _free: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        """Answer at once."""
+        self._free.set()
 
     def fail(self, code: str, status: int = 400, times: int = 1) -> None:
         """Answer with a KMS error."""
-        body = json.dumps({"__type": code, "message": "text of the server"}).encode()
-        self.scripted += [(status, body)] * times
+        self.scripted += [(status, _build_error(code))] * times
+
+    def refuse(self, name: str, code: str) -> None:
+        """Answer with a KMS error whenever the data key of a Secret is asked for."""
+        self.refused[_build_blob(name)] = (400, _build_error(code))
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Take requests and answer none of them until the end."""
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._free.set()
+
+    def wait_free(self) -> None:
+        """Wait until answers may be given."""
+        self._free.wait(PATIENCE_SECONDS)
 
     def answer(self, blob: bytes) -> tuple[int, bytes]:
         """Return status and body for one Decrypt."""
+        if blob in self.refused:
+            return self.refused[blob]
         if self.scripted:
             return self.scripted.pop(0)
         plaintext = base64.b64encode(self.plaintexts[blob]).decode()
         body = {"KeyId": KEY_ARN, "Plaintext": plaintext, "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}
         return 200, json.dumps(body).encode()
+
+
+def _build_blob(name: str) -> bytes:
+    return b"ciphertext of " + name.encode()
+
+
+def _build_error(code: str) -> bytes:
+    return json.dumps({"__type": code, "message": "text of the server"}).encode()
 
 
 def _build_handler(service: FakeKeyService) -> type[BaseHTTPRequestHandler]:
@@ -104,9 +141,10 @@ def _build_handler(service: FakeKeyService) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            service.calls.append({"headers": dict(self.headers), "path": self.path, "body": body})
+            call = {"headers": dict(self.headers), "path": self.path, "body": body, "at": time.monotonic()}
             service.connections.add(self.client_address)
-            time.sleep(service.delay_seconds)
+            service.calls.append(call)
+            service.wait_free()
             status, answer = service.answer(base64.b64decode(body.get("CiphertextBlob", "")))
             self.send_response(status)
             self.send_header("x-amzn-RequestId", service.request_id)
@@ -137,17 +175,22 @@ class Pod:
     keys: Path
     service: FakeKeyService
     environment: dict[str, str]
-    started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    #: What was started, and where its output goes.
+    outputs: dict["subprocess.Popen[bytes]", Path] = field(default_factory=dict)
 
     def add_secret(self, name: str, plaintext: bytes, request: str = "") -> None:
-        """Put an encrypted data key where the kubelet would; its request is called as it, version aside."""
-        blob = b"ciphertext of " + name.encode()
+        """Put an encrypted data key where the kubelet would; its request is called as it, version aside.
+
+        All of it is there at once, as with the kubelet: a sidecar may be looking.
+        """
+        blob = _build_blob(name)
         self.service.plaintexts[blob] = plaintext
         context = {"datakeys.dev/request": request or name.partition("@")[0], "purpose": "tést"}
-        folder = self.root / "encrypted" / name
-        folder.mkdir(parents=True)
+        draft = Path(tempfile.mkdtemp(dir=self.root))
+        draft.chmod(0o755)
         for key, value in EncryptedDataKey(blob, KEY_ARN, "0" * 64, context).to_fields().items():
-            (folder / key).write_bytes(value)
+            (draft / key).write_bytes(value)
+        draft.rename(self.root / "encrypted" / name)
 
     def run(
         self,
@@ -157,26 +200,48 @@ class Pod:
         python: str = sys.executable,
     ) -> "subprocess.Popen[bytes]":
         """Start the program as its first line does, with a given Python: no HOME, nothing from the shell."""
-        process = subprocess.Popen(
-            [python, "-ISB", str(PROGRAM), *arguments],
-            env={**self.environment, **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            user=uid,
-        )
-        self.started.append(process)
+        return self.start([python, "-ISB", str(PROGRAM), *arguments], env=env, uid=uid)
+
+    def start(
+        self, command: list[str], *, env: dict[str, str] | None = None, uid: int | None = None
+    ) -> "subprocess.Popen[bytes]":
+        """Start a command with the pod's environment and more; its output goes to a file."""
+        output = self.root / f"output-{len(self.outputs)}"
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                command,
+                env={**self.environment, **(env or {})},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                user=uid,
+            )
+        self.outputs[process] = output
         return process
 
     def probe(self, env: dict[str, str] | None = None) -> int:
         """Run the probe; return its exit status."""
-        return self.run("probe", env=env).wait(10)
+        return self.run("probe", env=env).wait(PATIENCE_SECONDS)
 
     def stop(self, process: "subprocess.Popen[bytes]") -> str:
         """Send SIGTERM; return what the process had printed."""
         process.terminate()
-        output, _ = process.communicate(timeout=5)
-        return output.decode()
+        return self.read_output(process)
+
+    def read_output(self, process: "subprocess.Popen[bytes]") -> str:
+        """Wait for the end of a process; return what it had printed."""
+        process.wait(PATIENCE_SECONDS)
+        return self.outputs[process].read_text()
+
+    def wait_event(self, process: "subprocess.Popen[bytes]", name: str) -> dict[str, Any]:
+        """Wait until a process has told of an event; return the first of that name."""
+
+        def find() -> list[dict[str, Any]]:
+            events = map(json.loads, read_whole_lines(self.outputs[process]))
+            return [event for event in events if event["event"] == name]
+
+        wait_until(lambda: bool(find()))
+        return find()[0]
 
 
 def find_python(uid: int) -> str:
@@ -192,13 +257,13 @@ def find_python(uid: int) -> str:
     pytest.skip("no Python 3.11 that other users may start")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds.
 
     Raises:
         TimeoutError: It doesn't.
     """
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError
@@ -257,10 +322,8 @@ def pod(memory_folder: Path, key_service: FakeKeyService, certificates: Path) ->
     (root / "encrypted").mkdir()
     made = Pod(root, memory_folder, key_service, environment)
     yield made
-    for process in made.started:
+    for process in made.outputs:
         if process.poll() is None:
             process.kill()
         process.wait()
-        if process.stdout:
-            process.stdout.close()
     shutil.rmtree(root)

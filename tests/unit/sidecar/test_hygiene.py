@@ -45,14 +45,14 @@ def test_only_the_child_that_sees_the_key_is_closed_to_its_own_user(pod: Pod) ->
     python = find_python(UID)
     pod.add_secret("orders", PLAINTEXT)
     os.chown(pod.keys, UID, UID)
-    pod.service.delay_seconds = 0.5
-    process = pod.run(uid=UID, python=python)
-    wait_until(lambda: bool(pod.service.calls))
-    [child] = find_children(process.pid)
-    assert Path(f"/proc/{child}/environ").stat().st_uid == 0
-    assert Path(f"/proc/{process.pid}/environ").stat().st_uid == UID
-    # Not 0, which counts for nothing where dumps are piped to a program.
-    assert _read_core_limit(child) == _read_core_limit(process.pid) == ["1", "1"]
+    with pod.service.holding():
+        process = pod.run(uid=UID, python=python)
+        wait_until(lambda: bool(pod.service.calls))
+        [child] = find_children(process.pid)
+        assert Path(f"/proc/{child}/environ").stat().st_uid == 0
+        assert Path(f"/proc/{process.pid}/environ").stat().st_uid == UID
+        # Not 0, which counts for nothing where dumps are piped to a program.
+        assert _read_core_limit(child) == _read_core_limit(process.pid) == ["1", "1"]
     pod.stop(process)
 
 

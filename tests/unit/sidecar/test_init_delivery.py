@@ -8,7 +8,7 @@ import pytest
 
 from datakeys.sidecar.settings import read_settings
 
-from .conftest import Pod, wait_until
+from .conftest import PATIENCE_SECONDS, Pod, wait_until
 
 PLAINTEXT = bytes(range(32))
 INIT = {"DATAKEYS_DELIVERY": "init"}
@@ -22,7 +22,7 @@ def test_init_ends_and_leaves_the_keys(pod: Pod) -> None:
     wait_until((pod.keys / "orders").exists)
     assert process.poll() is None, "one of two isn't all"
     pod.add_secret("invoices@1", PLAINTEXT[::-1])
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
     assert {path.name: path.read_bytes() for path in pod.keys.iterdir()} == {
         "orders": PLAINTEXT,
         "invoices@1": PLAINTEXT[::-1],
@@ -33,7 +33,7 @@ def test_init_can_run_again(pod: Pod) -> None:
     """The kubelet may run init containers once more over the same volume, if it makes the sandbox anew."""
     pod.add_secret("orders", PLAINTEXT)
     for _ in range(2):
-        assert pod.run(env=INIT).wait(10) == 0
+        assert pod.run(env=INIT).wait(PATIENCE_SECONDS) == 0
         assert (pod.keys / "orders").read_bytes() == PLAINTEXT
 
 
@@ -43,7 +43,7 @@ def test_init_that_is_stopped_has_not_succeeded(pod: Pod) -> None:
     process = pod.run(env={**INIT, "DATAKEYS_REQUESTS": "orders,invoices"})
     wait_until((pod.keys / "orders").exists)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == 143
+    assert process.wait(PATIENCE_SECONDS) == 143
     assert list(pod.keys.iterdir()) == []
 
 

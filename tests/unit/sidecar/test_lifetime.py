@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from datakeys.sidecar.delivery import Slot, _overwrite
-from datakeys.sidecar.lifetime import OVER, read_mark, write_mark
+from datakeys.sidecar.lifetime import OVER, read_boot_clock, read_mark, write_mark
 from process_memory import find_children, find_in_memory
 
 from .conftest import Pod, wait_until
@@ -18,6 +18,12 @@ from .test_socket_delivery import ask, get
 
 PLAINTEXT = os.urandom(32)
 ONE_SECOND = {"DATAKEYS_TTL_SECONDS": "1"}
+#: Long enough to look at the data key while it lives.
+SHORT_SECONDS = 4
+SHORT = {"DATAKEYS_TTL_SECONDS": str(SHORT_SECONDS)}
+#: Longer than any test.
+LONG_SECONDS = 3600
+LONG = {"DATAKEYS_TTL_SECONDS": str(LONG_SECONDS)}
 SOCKET = {"DATAKEYS_DELIVERY": "socket"}
 
 
@@ -84,17 +90,25 @@ def _read_events(pod: Pod, process: "subprocess.Popen[bytes]") -> list[str]:
     return [json.loads(line)["event"] for line in pod.stop(process).splitlines()]
 
 
+def _wait_mark(pod: Pod) -> float:
+    """Wait until the lifetime has begun; return its end."""
+    wait_until(lambda: read_mark(str(pod.keys), "orders") is not None)
+    return read_mark(str(pod.keys), "orders") or OVER
+
+
 def test_key_is_gone_after_its_time(pod: Pod) -> None:
     """The file goes, an app that has it open finds it empty, and the key service isn't asked again."""
     pod.add_secret("orders", PLAINTEXT)
-    process = pod.run(env=ONE_SECOND)
+    started = read_boot_clock()
+    process = pod.run(env=SHORT)
     target = pod.keys / "orders"
     wait_until(target.exists)
-    delivered = time.monotonic()
     with target.open("rb") as late:
         assert target.read_bytes() == PLAINTEXT
+        end = _wait_mark(pod)
+        assert started + SHORT_SECONDS - 0.001 <= end <= read_boot_clock() + SHORT_SECONDS
         wait_until(lambda: not target.exists())
-        assert 0.8 < time.monotonic() - delivered < 5
+        assert end <= read_boot_clock()
         wait_until(lambda: os.fstat(late.fileno()).st_size == 0)
         assert late.read() == b""
     time.sleep(0.3)
@@ -107,7 +121,7 @@ def test_probe_passes_after_a_short_life(pod: Pod) -> None:
     assert pod.probe(ONE_SECOND) == 1
     pod.add_secret("orders", PLAINTEXT)
     process = pod.run(env=ONE_SECOND)
-    wait_until((pod.keys / "orders").exists)
+    _wait_mark(pod)
     assert pod.probe(ONE_SECOND) == 0
     wait_until(lambda: not (pod.keys / "orders").exists())
     assert pod.probe(ONE_SECOND) == 0
@@ -117,37 +131,42 @@ def test_probe_passes_after_a_short_life(pod: Pod) -> None:
 def test_restart_keeps_the_end(pod: Pod) -> None:
     """A sidecar that is killed and started again delivers again, but not for any longer."""
     pod.add_secret("orders", PLAINTEXT)
-    env = {"DATAKEYS_TTL_SECONDS": "3"}
-    first = pod.run(env=env)
+    first = pod.run(env=LONG)
     target = pod.keys / "orders"
-    wait_until(target.exists)
-    delivered = time.monotonic()
-    end = read_mark(str(pod.keys), "orders")
+    end = _wait_mark(pod)
     first.kill()
     first.wait()
     inode = target.stat().st_ino
-    second = pod.run(env=env)
+    second = pod.run(env=LONG)
     wait_until(lambda: target.stat().st_ino != inode)
+    pod.wait_event(second, "delivered")
     assert target.read_bytes() == PLAINTEXT
     assert read_mark(str(pod.keys), "orders") == end
+    second.kill()
+    second.wait()
+    # The hour is nearly over.
+    end = read_boot_clock() + 1
+    write_mark(str(pod.keys), "orders", end)
+    third = pod.run(env=LONG)
     wait_until(lambda: not target.exists())
-    assert 2.8 < time.monotonic() - delivered < 5
-    pod.stop(second)
+    assert end - 0.001 <= read_boot_clock()
+    assert _read_events(pod, third)[-2:] == ["expired", "stopped"]
 
 
 @pytest.mark.parametrize("delivery", ["file", "socket"])
 def test_restart_after_the_end_delivers_nothing(pod: Pod, delivery: str) -> None:
     """What is over stays over: no call to the key service, and what a killed predecessor left is removed."""
     pod.add_secret("orders", PLAINTEXT)
-    env = {**ONE_SECOND, "DATAKEYS_DELIVERY": delivery}
+    env = {**LONG, "DATAKEYS_DELIVERY": delivery}
     process = pod.run(env=env)
-    wait_until(lambda: read_mark(str(pod.keys), "orders") is not None)
+    _wait_mark(pod)
     process.kill()
     process.wait()
-    time.sleep(1.1)
+    write_mark(str(pod.keys), "orders", read_boot_clock())
     assert (pod.keys / "orders").exists() == (delivery == "file")
     again = pod.run(env=env)
     wait_until(lambda: pod.probe(env) == 0)
+    pod.wait_event(again, "expired")
     time.sleep(0.3)
     assert not (pod.keys / "orders").exists()
     assert len(pod.service.calls) == 1
@@ -157,15 +176,15 @@ def test_restart_after_the_end_delivers_nothing(pod: Pod, delivery: str) -> None
 def test_end_comes_while_the_key_service_is_asked_again(pod: Pod) -> None:
     """After a restart Decrypt may take longer than the rest of the lifetime: nothing is delivered then."""
     pod.add_secret("orders", PLAINTEXT)
-    env = {"DATAKEYS_TTL_SECONDS": "2"}
-    first = pod.run(env=env)
-    wait_until((pod.keys / "orders").exists)
+    first = pod.run(env=LONG)
+    _wait_mark(pod)
     first.kill()
     first.wait()
-    pod.service.delay_seconds = 2.5
-    second = pod.run(env=env)
-    wait_until(lambda: len(pod.service.calls) == 2)
-    wait_until(lambda: not (pod.keys / "orders").exists())
+    with pod.service.holding():
+        write_mark(str(pod.keys), "orders", read_boot_clock() + SHORT_SECONDS)
+        second = pod.run(env=LONG)
+        wait_until(lambda: len(pod.service.calls) == 2)
+        wait_until(lambda: not (pod.keys / "orders").exists())
     time.sleep(1.0)
     assert not (pod.keys / "orders").exists()
     assert _read_events(pod, second) == ["started", "expired", "stopped"]
@@ -174,13 +193,10 @@ def test_end_comes_while_the_key_service_is_asked_again(pod: Pod) -> None:
 def test_socket_answers_gone_after_the_end(pod: Pod) -> None:
     """Over the socket the key is 410 for good, and the health of the pod isn't touched."""
     pod.add_secret("orders", PLAINTEXT)
-    env = {**SOCKET, **ONE_SECOND}
-    process = pod.run(env=env)
-    wait_until(lambda: pod.probe(env) == 0)
+    process = pod.run(env={**SOCKET, **SHORT})
+    _wait_mark(pod)
     assert ask(pod, get("/v1/data-keys/orders")) == (200, PLAINTEXT)
-    wait_until(lambda: read_mark(str(pod.keys), "orders") is not None)
-    time.sleep(1.0)
-    assert ask(pod, get("/v1/data-keys/orders")) == (410, b"")
+    wait_until(lambda: ask(pod, get("/v1/data-keys/orders")) == (410, b""))
     assert ask(pod, get("/healthz")) == (200, b"")
     pod.stop(process)
 
@@ -190,17 +206,15 @@ def test_socket_answers_gone_after_the_end(pod: Pod) -> None:
 def test_memory_does_not_hold_the_key_after_its_end(pod: Pod, delivery: str) -> None:
     """Neither the sidecar's process nor the volume has the key any more; the reader's own memory has."""
     pod.add_secret("orders", PLAINTEXT)
-    env = {**ONE_SECOND, "DATAKEYS_DELIVERY": delivery}
-    process = pod.run(env=env)
-    wait_until(lambda: pod.probe(env) == 0)
+    process = pod.run(env={**SHORT, "DATAKEYS_DELIVERY": delivery})
+    _wait_mark(pod)
     if delivery == "file":
         read = (pod.keys / "orders").read_bytes()
     else:
         read = ask(pod, get("/v1/data-keys/orders"))[1]
     assert find_in_memory(os.getpid(), bytes(read)), "the search finds a key where there is one"
     assert find_in_memory(process.pid, b"DATAKEYS_REQUESTS=orders"), "and it looks into the sidecar"
-    wait_until(lambda: read_mark(str(pod.keys), "orders") is not None)
-    time.sleep(1.1)
+    pod.wait_event(process, "expired")
     for pid in [process.pid, *find_children(process.pid)]:
         assert find_in_memory(pid, PLAINTEXT) == []
     kept = [path for path in pod.keys.iterdir() if path.is_file()]

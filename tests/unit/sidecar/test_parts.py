@@ -19,7 +19,7 @@ from datakeys.sidecar.reactor import READABLE, Handler, Reactor
 from datakeys.sidecar.resident import Resident, serve
 from datakeys.sidecar.settings import MAX_TTL_SECONDS, is_request_name, read_settings
 
-from .conftest import Pod, wait_until
+from .conftest import PATIENCE_SECONDS, Pod, wait_until
 
 PLAINTEXT = bytes(range(32))
 MOUNTS = """overlay / overlay rw 0 0
@@ -211,7 +211,7 @@ def test_whole_life_in_one_process(pod: Pod, monkeypatch: pytest.MonkeyPatch, de
     settings = read_settings(environment)
     reactor = Reactor()
     resident = Resident(settings, reactor, EventLog(ERROR))
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE_SECONDS
     while not resident.slots[0].ready and time.monotonic() < end:
         reactor.step(resident.advance(time.monotonic()))
     assert resident.slots[0].ready

@@ -10,23 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import PROGRAM, Pod, wait_until
+from process_memory import find_children
+
+from .conftest import PATIENCE_SECONDS, PROGRAM, Pod, wait_until
 
 
 def _start(pod: Pod, *prefix: str, arguments: tuple[str, ...] = ("run",)) -> "subprocess.Popen[bytes]":
-    environment = {**pod.environment, "PATH": os.environ["PATH"]}
-    process = subprocess.Popen(
-        [*prefix, str(PROGRAM), *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd="/",
-    )
-    pod.started.append(process)
-    return process
+    return pod.start([*prefix, str(PROGRAM), *arguments], env={"PATH": os.environ["PATH"]})
 
 
-def _is_python(pid: int | str) -> bool:
+def _is_python(pid: int) -> bool:
     return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"python3\0-ISB\0")
 
 
@@ -35,7 +28,7 @@ def test_program_delivers(pod: Pod) -> None:
     pod.add_secret("orders", b"k" * 32)
     process = _start(pod)
     wait_until((pod.keys / "orders").exists)
-    assert _start(pod, arguments=("probe",)).wait(10) == 0
+    assert _start(pod, arguments=("probe",)).wait(PATIENCE_SECONDS) == 0
     assert json.loads(pod.stop(process).splitlines()[-1])["event"] == "stopped"
 
 
@@ -46,7 +39,7 @@ def test_signal_during_the_start_is_kept(pod: Pod, milliseconds: int) -> None:
     wait_until(lambda: _is_python(process.pid))
     time.sleep(milliseconds / 1000)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=5)
+    output = pod.read_output(process)
     assert process.returncode == 0
     assert json.loads(output.splitlines()[-1])["event"] == "stopped"
 
@@ -56,11 +49,11 @@ def test_signal_during_the_start_is_kept(pod: Pod, milliseconds: int) -> None:
 def test_process_1_ends_on_a_signal_during_its_start(pod: Pod, milliseconds: int) -> None:
     """The kernel drops signals for process 1 that have no handler; these are blocked, so they aren't lost."""
     launcher = _start(pod, "unshare", "--pid", "--fork", "--kill-child")
-    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
-    wait_until(lambda: any(_is_python(child) for child in children.read_text().split()))
+    wait_until(lambda: any(_is_python(child) for child in find_children(launcher.pid)))
     time.sleep(milliseconds / 1000)
-    os.kill(int(children.read_text()), signal.SIGTERM)
-    output, _ = launcher.communicate(timeout=5)
+    [child] = find_children(launcher.pid)
+    os.kill(child, signal.SIGTERM)
+    output = pod.read_output(launcher)
     assert launcher.returncode == 0
     assert json.loads(output.splitlines()[-1])["event"] == "stopped"
 
@@ -68,11 +61,11 @@ def test_process_1_ends_on_a_signal_during_its_start(pod: Pod, milliseconds: int
 def test_children_take_signals(pod: Pod) -> None:
     """What the program starts has no signal blocked."""
     pod.add_secret("orders", b"k" * 32)
-    pod.service.delay_seconds = 0.5
-    process = _start(pod)
-    wait_until(lambda: bool(pod.service.calls))
-    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for pid in (str(process.pid), child):
-        status = Path(f"/proc/{pid}/status").read_text()
-        assert "SigBlk:\t0000000000000000" in status
+    with pod.service.holding():
+        process = _start(pod)
+        wait_until(lambda: bool(pod.service.calls))
+        [child] = find_children(process.pid)
+        for pid in (process.pid, child):
+            status = Path(f"/proc/{pid}/status").read_text()
+            assert "SigBlk:\t0000000000000000" in status
     pod.stop(process)

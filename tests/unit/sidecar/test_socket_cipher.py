@@ -16,7 +16,7 @@ import pytest
 from socket_client import UnixConnection, post
 from streaming_aead_reference import FIRST_BYTES, HEADER_BYTES, NEXT_BYTES, SEGMENT_BYTES, decrypt, encrypt
 
-from .conftest import Pod, wait_until
+from .conftest import PATIENCE_SECONDS, Pod, wait_until
 
 KEY = bytes(range(100, 132))
 OLD_KEY = bytes(range(64))
@@ -235,7 +235,7 @@ def test_problem_names_what_is_wrong(sock: Path, body: bytes, target: str, statu
 def test_garbage_gets_its_status(sock: Path, data: bytes, status: int) -> None:
     """A body that doesn't end as it said is an error, whatever came before."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(PATIENCE_SECONDS)
         client.connect(str(sock))
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
@@ -253,7 +253,7 @@ def test_request_may_come_in_pieces(sock: Path) -> None:
         b"2;a=b\r\nhe\r\n03\r\nllo\r\n0\r\nTrailer: x\r\n\r\n"
     )
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(PATIENCE_SECONDS)
         client.connect(str(sock))
         for byte in request:
             client.sendall(bytes([byte]))
@@ -267,7 +267,7 @@ def test_slow_clients_disturb_nobody(sock: Path) -> None:
     waiting = []
     for _ in range(16):
         client = socket.socket(socket.AF_UNIX)
-        client.settimeout(10)
+        client.settimeout(PATIENCE_SECONDS)
         client.connect(str(sock))
         client.sendall(b"POST /v1/data-keys/orders/encrypt HTTP/1.1\r\nContent-Length: 5\r\n\r\nhell")
         waiting.append(client)
