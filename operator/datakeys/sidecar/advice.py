@@ -23,8 +23,12 @@ _ADVICE: Final = {
         "run the pod as the request's spec.serviceAccountName: nobody else can decrypt its data key"
     ),
     "DisabledException": "enable the KmsKey (spec.enabled: true)",
-    "KMSInvalidStateException": "look at the KmsKey's status: is it pending deletion?",
-    "NotFoundException": "the KmsKey of this data key doesn't exist any more; make a new DataKeyRequest",
+    "KMSInvalidStateException": (
+        "if the KmsKey was deleted, apply it again, which cancels the deletion; else look at its status"
+    ),
+    "NotFoundException": (
+        "the KMS key of this data key is gone: was it destroyed, or the cluster restored without it?"
+    ),
     "InvalidCiphertextException": _RESTORE,
     "IncorrectKeyException": _RESTORE,
     "InvalidKeyUsageException": "the KmsKey can't decrypt; use keySpec SYMMETRIC_DEFAULT",

@@ -1,6 +1,7 @@
 """The startup probe: passes only when every data key was delivered and the KMS endpoint can be used.
 
 A data key whose lifetime is over was delivered: without this a pod with a short one might never start.
+What it prints when it fails the kubelet puts into the pod's Events, where people look first.
 Zone: no secrets: looks at names, modes and sizes; a look must not count as the one read of a data key.
 """
 
@@ -27,12 +28,36 @@ def probe(settings: Settings) -> bool:
     return all(_is_delivered(settings, name) for name in settings.requests)
 
 
+def explain(settings: Settings) -> list[str]:
+    """Return what a failed probe waits for, with the next step: a line per data key that isn't delivered."""
+    # Imported here: a probe that passes does without them.
+    from datakeys.sidecar.advice import advise  # noqa: PLC0415
+    from datakeys.sidecar.hints import read_hint  # noqa: PLC0415
+
+    codes = {name: read_hint(settings.keys_directory, name) for name in settings.requests}
+    lines = [f"{name}: {code}: {advise(code)}" for name, code in codes.items() if code]
+    if settings.endpoint_port and not lines:
+        lines.append("the KMS endpoint has not reached the key service yet")
+    return lines or ["not delivered yet"]
+
+
 def probe_from_environment() -> int:
-    """Return the exit status of the probe: 0 if every data key was delivered."""
+    """Return the exit status of the probe: 0 if every data key was delivered; else print why not."""
     try:
-        return 0 if probe(read_settings(dict(os.environ))) else 1
-    except (ValueError, OSError):
-        return 1
+        settings = read_settings(dict(os.environ))
+        lines = [] if _passes(settings) else explain(settings)
+    except ValueError as error:
+        lines = [str(error)]
+    if lines:
+        os.write(1, "\n".join(lines).encode() + b"\n")
+    return 1 if lines else 0
+
+
+def _passes(settings: Settings) -> bool:
+    try:
+        return probe(settings)
+    except OSError:
+        return False
 
 
 def _is_delivered(settings: Settings, name: str) -> bool:

@@ -11,6 +11,7 @@ import time
 from datakeys.sidecar.child import Child, Outcome
 from datakeys.sidecar.delivery import Slot, check_directory, remove_leftovers
 from datakeys.sidecar.events import ERROR, INFO, WARNING, EventLog
+from datakeys.sidecar.hints import remove_hint, write_hint
 from datakeys.sidecar.hygiene import forbid_core_dumps
 from datakeys.sidecar.lifetime import read_boot_clock
 from datakeys.sidecar.reactor import READABLE, Handler, Reactor
@@ -86,6 +87,7 @@ class Resident(Handler):
             self._child = None
         for slot in self.slots:
             slot.close()
+            remove_hint(slot.directory, slot.name)
         remove_leftovers(self._settings.keys_directory, self._settings.requests)
 
     def _start_child(self, now: float) -> None:
@@ -123,6 +125,7 @@ class Resident(Handler):
             return  # its time was over while the child asked
         if outcome.kind == OK and pending.slot.publish():
             self._pending.remove(pending)
+            remove_hint(pending.slot.directory, pending.slot.name)
             if self._expiry:
                 self._expiry.begin(pending.slot, read_boot_clock())
             elapsed = int((time.monotonic() - self._started) * 1000)
@@ -139,6 +142,7 @@ class Resident(Handler):
     def _postpone(self, pending: Pending, kind: str, code: str, next_step: str) -> None:
         if code != pending.code:
             pending.code, pending.attempt = code, 0
+            write_hint(pending.slot.directory, pending.slot.name, code)
             self._log.write(
                 "waiting" if kind == WAIT else "decrypt_failed",
                 WARNING,

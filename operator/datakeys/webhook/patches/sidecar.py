@@ -31,7 +31,7 @@ _HOOK: Final = "until datakeys-sidecar probe; do sleep 0.2; done"
 #: Runs the sidecar until it has delivered, then ends it; its volume keeps when lifetimes end.
 _GATE: Final = (
     'datakeys-sidecar run & trap "kill $!; exit 143" TERM; '
-    "until datakeys-sidecar probe; do kill -0 $! || exit 1; sleep 0.2; done; kill $!; wait"
+    "until datakeys-sidecar probe >/dev/null; do kill -0 $! || exit 1; sleep 0.2; done; kill $!; wait"
 )
 
 JsonObject = dict[str, Any]
