@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 #: Folder -> marker, in the order in which they run.
@@ -16,10 +17,11 @@ TIERS = {
     "node_e2e": "node_e2e",
 }
 #: A slow answer of a busy machine is no defect.
-settings.register_profile("search", deadline=None)
+_PATIENT: Final[dict[str, Any]] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("search", **_PATIENT)
 #: What continuous integration takes: a red run is about the change, not about a new draw.
-settings.register_profile("repeat", deadline=None, derandomize=True, print_blob=True)
-settings.register_profile("deep", deadline=None, max_examples=3000, print_blob=True)
+settings.register_profile("repeat", **_PATIENT, derandomize=True, print_blob=True)
+settings.register_profile("deep", **_PATIENT, max_examples=3000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "search"))
 
 

@@ -267,5 +267,5 @@ class DispatchRig:
         """Send a request; return status, decoded body and the answer itself."""
         answer = self.handle(self.request(operation, body, token, **headers))
         if not isinstance(answer, HttpResponse):
-            answer = await asyncio.wait_for(answer, 10)
+            answer = await asyncio.wait_for(answer, 60)
         return answer.status, json.loads(answer.body), answer

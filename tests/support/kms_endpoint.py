@@ -93,7 +93,7 @@ class LocalKms:
             endpoint_url=self.url,
             aws_access_key_id=CREDENTIALS.access_key,
             aws_secret_access_key=CREDENTIALS.secret_key,
-            config=Config(retries={"max_attempts": 1}, proxies={}, read_timeout=30, **config),
+            config=Config(retries={"max_attempts": 1}, proxies={}, read_timeout=60, **config),
         )
 
     def connect(self) -> "RawConnection":
@@ -106,7 +106,7 @@ class RawConnection:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def post(self, operation: str, body: Any) -> Answer:
         """Send a body (JSON, or bytes as they are) to an operation."""

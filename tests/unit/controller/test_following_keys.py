@@ -300,7 +300,7 @@ class Following:
         """Follow until the feed is silent."""
         answers = len(self.feed.answers)
         task = asyncio.create_task(self.watch.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(self.feed.cursors) <= answers:  # noqa: ASYNC110 - the event loop goes on meanwhile
                 await asyncio.sleep(0.001)
         await asyncio.sleep(0.01)

@@ -74,14 +74,14 @@ async def server() -> AsyncIterator[Server]:
         writer.close()
 
 
-async def get(client: HttpClient, seconds: float = 20.0) -> Answer:
+async def get(client: HttpClient, seconds: float = 60.0) -> Answer:
     """Make the plainest call."""
     return await client.call("GET", "/", {}, b"", seconds)
 
 
 async def until_dropped(client: HttpClient) -> None:
     """Wait until no connection is kept."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while client._idle:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
 

@@ -164,7 +164,7 @@ async def test_queue_looks_at_uninjected_pods_only() -> None:
     check = Check()
     task = asyncio.create_task(check.check.run())
     check.see(build_pod("a"), build_pod("b", injected=True))
-    for _ in range(200):
+    for _ in range(6000):
         if check.cluster.told:
             break
         await asyncio.sleep(0.01)

@@ -273,7 +273,7 @@ async def test_list_then_watch_then_resume(
     server.will(listing("30"))
     seen = Seen()
     task = asyncio.create_task(ListWatch(api, SECRETS, "shop", seen, {"labelSelector": "l"}).run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(server.requests) < 9:  # noqa: ASYNC110 - the ninth request is never answered
             await asyncio.sleep(0.01)
     task.cancel()

@@ -33,14 +33,14 @@ def lease(cluster: FakeCluster) -> Json:
     return dict(cluster.objects[LEASES.plural, SYSTEM, LEASE_NAME]["spec"])
 
 
-def settings(identity: str) -> Settings:
-    """Return settings with the shortest times that the official election takes."""
+def settings(identity: str, *, renew_seconds: int = 300) -> Settings:
+    """Return settings under which a Lease isn't lost because the machine is slow."""
     return Settings.from_environment(
         {
             **ENVIRONMENT,
             "DATAKEYS_IDENTITY": identity,
-            "DATAKEYS_LEASE_SECONDS": "3",
-            "DATAKEYS_RENEW_DEADLINE_SECONDS": "2",
+            "DATAKEYS_LEASE_SECONDS": str(renew_seconds + 1),
+            "DATAKEYS_RENEW_DEADLINE_SECONDS": str(renew_seconds),
             "DATAKEYS_LEASE_RETRY_SECONDS": "1",
         }
     )
@@ -176,6 +176,7 @@ async def test_lost_lease_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> N
         await ended.wait()
 
     untyped: Any = FakeApi(cluster, before=fail_when_broken)
-    async with asyncio.timeout(10):
-        await lead(untyped, settings("one"), act, asyncio.Event())
+    async with asyncio.timeout(60):
+        # The shortest time that the official election takes.
+        await lead(untyped, settings("one", renew_seconds=2), act, asyncio.Event())
     assert codes == [1]

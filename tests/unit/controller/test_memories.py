@@ -152,7 +152,7 @@ async def test_key_is_waited_for_until_it_is_known() -> None:
     keys = KeyMemory()
     key = ObjectKey(NAMESPACE, "main")
     await keys.wait_until_known(key, 0.01)
-    waiting = asyncio.create_task(keys.wait_until_known(key, 5))
+    waiting = asyncio.create_task(keys.wait_until_known(key, 60))
     assert await keys.observe(parse_key_facts(build_key_body(arn=""))) is None
     await asyncio.sleep(0)
     assert not waiting.done()

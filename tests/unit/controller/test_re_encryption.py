@@ -157,7 +157,7 @@ class World:
 
     async def reach(self, phase: str) -> None:
         """Wait for a phase."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.told.get("phase") != phase:
                 async with self.cluster.changed:
                     await self.cluster.changed.wait()
@@ -489,7 +489,7 @@ async def test_a_late_request_under_old_material_wakes_the_campaign(world: World
     assert body is not None
     assert body["status"]["keyMaterialId"] == MATERIAL
     world.controller.re_encryptions.on_request(parse_request(body))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while world.materials() != {NEW_MATERIAL}:
             async with world.cluster.changed:
                 await world.cluster.changed.wait()

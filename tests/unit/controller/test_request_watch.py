@@ -119,7 +119,7 @@ async def test_requests_wait_for_the_keys_that_exist(
         await asyncio.sleep(0)
     assert api.calls == ["list kmskeys", "list kmskeys"]
     await controller.keys.observe(parse_key_facts(build_key_body()))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await controller.request_watch.synced.wait()
     assert controller.queue.waiting_keys() == (ORDERS,)
     running.cancel()
@@ -133,7 +133,7 @@ async def test_a_key_that_goes_at_the_start_is_not_waited_for_long(
     await controller.api.cluster.put(KEYS, build_key_body())
     api: Any = controller.api
     running = asyncio.create_task(controller.request_watch.run(api))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await controller.request_watch.synced.wait()
     running.cancel()
 
@@ -151,6 +151,6 @@ async def test_without_keys_nothing_is_waited_for(
 
     monkeypatch.setattr(api, "list", list_as_the_server_does)
     running = asyncio.create_task(controller.request_watch.run(api))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await controller.request_watch.synced.wait()
     running.cancel()

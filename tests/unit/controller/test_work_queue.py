@@ -15,7 +15,7 @@ A, B = ObjectKey(NAMESPACE, "a"), ObjectKey(NAMESPACE, "b")
 async def run_while(queue: WorkQueue, check: Callable[[], bool]) -> None:
     """Run a queue until something is so."""
     task = asyncio.create_task(queue.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not check():  # noqa: ASYNC110 - whatever the event loop does next may make it so
             await asyncio.sleep(0)
     task.cancel()

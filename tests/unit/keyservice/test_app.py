@@ -25,6 +25,7 @@ from datakeys.keyservice.settings import Settings
 from datakeys.keyservice.store import codec
 from datakeys.keyservice.store.records import AliasRecord
 from datakeys.keyservice.store.root_key_provider import RootKeyError
+from http_serving import until
 from keyservice_rig import Clock, TokenIssuer
 from ports import find_free_port
 
@@ -75,14 +76,14 @@ def settings() -> Settings:
             "DATAKEYS_LISTEN": f"127.0.0.1:{find_free_port()}",
             "DATAKEYS_HEALTH_LISTEN": f"127.0.0.1:{find_free_port()}",
             "DATAKEYS_DRAIN_DELAY_SECONDS": "0",
-            "DATAKEYS_DRAIN_GRACE_SECONDS": "1",
+            "DATAKEYS_DRAIN_GRACE_SECONDS": "30",
         }
     )
 
 
 def get(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -103,7 +104,7 @@ def call(
     )
     name = "datakeys-keyservice.datakey-system.svc"
     with (
-        socket.create_connection(("127.0.0.1", settings.listen.port), timeout=5) as plain,
+        socket.create_connection(("127.0.0.1", settings.listen.port), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname=name) as secure,
     ):
         secure.sendall(head.encode())
@@ -116,7 +117,7 @@ def call(
 
 async def wait_ready(settings: Settings, status: int = 200) -> None:
     """Wait until /readyz answers a status."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             try:
                 answer = await asyncio.to_thread(get, settings.health_listen.port, "/readyz")
@@ -140,7 +141,7 @@ async def test_life_of_a_process(
     for name in (*shown, 'scheduled_changes_total{kind="rotation"} 0.0'):
         assert f"datakeys_keyservice_{name}" in metrics
     os.kill(os.getpid(), signal.SIGTERM)
-    assert await asyncio.wait_for(running, 10) is True
+    assert await asyncio.wait_for(running, 60) is True
     audit = [json.loads(line) for line in capfd.readouterr().out.splitlines() if "kms.audit" in line]
     assert [record["eventName"] for record in audit] == ["CreateKey"]
 
@@ -157,12 +158,12 @@ async def test_stop_ends_the_waiting_for_changes(settings: Settings, cluster: Cl
 
     first = await watch("")
     waiting = asyncio.ensure_future(watch(first["Cursor"]))
-    await asyncio.sleep(0.3)
+    await until(lambda: bool(app._changes._waiters))
     assert not waiting.done()
     app._stopping.set()
-    answer = await asyncio.wait_for(waiting, 3)
+    answer = await asyncio.wait_for(waiting, 20)
     assert (answer["Keys"], answer["Resync"]) == ([], False)
-    assert await asyncio.wait_for(running, 10) is True
+    assert await asyncio.wait_for(running, 60) is True
 
 
 async def test_start_waits_for_the_cluster(settings: Settings, cluster: Cluster) -> None:
@@ -175,7 +176,7 @@ async def test_start_waits_for_the_cluster(settings: Settings, cluster: Cluster)
     cluster.reachable = True
     await wait_ready(settings)
     app._stopping.set()
-    assert await asyncio.wait_for(running, 10) is True
+    assert await asyncio.wait_for(running, 60) is True
 
 
 async def test_stop_while_waiting(settings: Settings, cluster: Cluster) -> None:
@@ -185,7 +186,7 @@ async def test_stop_while_waiting(settings: Settings, cluster: Cluster) -> None:
     running = asyncio.ensure_future(app.run())
     await wait_ready(settings, 503)
     app._stopping.set()
-    assert await asyncio.wait_for(running, 5) is True
+    assert await asyncio.wait_for(running, 60) is True
 
 
 async def test_refuses_a_wrong_root_key(settings: Settings, cluster: Cluster) -> None:
@@ -194,7 +195,7 @@ async def test_refuses_a_wrong_root_key(settings: Settings, cluster: Cluster) ->
     secret = codec.encode(RootKey(b"r" * 32), alias, "datakey-system")
     cluster.call("POST", "/api/v1/namespaces/datakey-system/secrets", body=secret)
     with pytest.raises(RootKeyError):
-        await asyncio.wait_for(App(settings, cluster).run(), 10)
+        await asyncio.wait_for(App(settings, cluster).run(), 60)
 
 
 async def test_failed_background_task_ends_the_process(settings: Settings, cluster: Cluster) -> None:
@@ -208,4 +209,4 @@ async def test_failed_background_task_ends_the_process(settings: Settings, clust
 
     task = asyncio.ensure_future(fail())
     task.add_done_callback(app._note_end)
-    assert await asyncio.wait_for(running, 10) is False
+    assert await asyncio.wait_for(running, 60) is False

@@ -420,7 +420,7 @@ class TestCache:
 
         def wait() -> None:
             asked.set()
-            go_on.wait(5)
+            go_on.wait(60)
 
         rig.issuer.before_review = wait
         first = asyncio.ensure_future(rig.authenticator.authenticate(token, PEER))

@@ -313,7 +313,7 @@ class TestAudit:
 
         def slow(record: Any) -> Any:
             inside.set()
-            go_on.wait(5)
+            go_on.wait(60)
             return original(record)
 
         rig.rig.store.create_key = slow  # type: ignore[method-assign]
@@ -323,7 +323,7 @@ class TestAudit:
         await asyncio.get_running_loop().run_in_executor(None, inside.wait)
         task.cancel()
         go_on.set()
-        for _ in range(100):
+        for _ in range(3000):
             if len(records(audit_file)) == 2:
                 break
             await asyncio.sleep(0.02)

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 import http_serving
 from datakeys.keyservice.server.http import HttpLimits, HttpRequest, HttpResponse, HttpServer
 
-LIMITS = HttpLimits(handshake_timeout_seconds=0.15, idle_timeout_seconds=0.2)
+#: Handshakes take as long as they need on a slow machine.
+LIMITS = HttpLimits(handshake_timeout_seconds=300, idle_timeout_seconds=2)
 POST = b"POST / HTTP/1.1\r\nHost: kms\r\nContent-Length: 5\r\n\r\nhello"
 
 
@@ -116,7 +117,7 @@ def test_certificate_loaded_later_serves_new_connections_only(tmp_path: Path) ->
     context = build_context(write_certificate(tmp_path, 1))
 
     async def scenario() -> None:
-        async with serving(context, replace(LIMITS, idle_timeout_seconds=9)) as (_, port):
+        async with serving(context, replace(LIMITS, idle_timeout_seconds=300)) as (_, port):
             client = build_client_context()
             old_reader, old = await asyncio.open_connection("127.0.0.1", port, ssl=client)
             context.load_cert_chain(write_certificate(tmp_path, 2))
@@ -138,10 +139,10 @@ def test_half_open_handshake_times_out(
     context = build_context(write_certificate(tmp_path, 1))
 
     async def scenario() -> None:
-        async with serving(context) as (server, port):
+        async with serving(context, replace(LIMITS, handshake_timeout_seconds=0.15)) as (server, port):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(opening)
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(60):
                 assert await reader.read(-1) == b""
             assert server.counters.accepted == 0
             writer.close()

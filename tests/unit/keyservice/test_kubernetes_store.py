@@ -473,14 +473,14 @@ class TestWatcher:
         monkeypatch.setattr(watcher_module, "MIN_DELAY_SECONDS", 0.01)
         watcher = Watcher(objects, store.cache, time.monotonic)
         watcher.start()
-        assert watcher.synced.wait(5)
+        assert watcher.synced.wait(60)
         yield watcher
         watcher.stop()
         api.end_watches()
 
     def eventually(self, check: Callable[[], object]) -> None:
         """Wait until something holds."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not check():
             assert time.monotonic() < deadline
             time.sleep(0.005)

@@ -45,7 +45,7 @@ def write_public_key(rig: Rig, arn: str, folder: Path) -> None:
 
 
 def openssl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["openssl", *arguments], cwd=folder, check=False, capture_output=True, timeout=30)
+    return subprocess.run(["openssl", *arguments], cwd=folder, check=False, capture_output=True, timeout=120)
 
 
 def verify(folder: Path, algorithm: str, message: bytes, signature: bytes) -> bool:

@@ -247,7 +247,7 @@ async def test_renewal_task_runs_until_cancelled(
 
         monkeypatch.setattr(task, "renew", renew)
         running = asyncio.ensure_future(task.run())
-        await asyncio.wait_for(rounds.wait(), 5)
+        await asyncio.wait_for(rounds.wait(), 60)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

@@ -240,7 +240,7 @@ class TestAutomatic:
             rig.call("EnableKeyRotation", {"KeyId": arn, "RotationPeriodInDays": 90})
             rig.clock.now += 90 * DAY
             rig.create_key()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while not task.counts["rotation"]:  # noqa: ASYNC110 - the store has no event
                     await asyncio.sleep(0.01)
             running.cancel()
@@ -326,11 +326,11 @@ class TestReplicas:
         rig.service = one.service
         arn = rig.create_key()
         two.watcher.start()
-        await asyncio.to_thread(two.watcher.synced.wait, 5)
+        await asyncio.to_thread(two.watcher.synced.wait, 60)
         rig.call("RotateKeyOnDemand", {"KeyId": arn})
         new = current_material(rig, arn)
         rig.service = two.service
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while current_material(rig, arn) != new:  # noqa: ASYNC110 - the store has no event
                 await asyncio.sleep(0.01)
         two.watcher.stop()

@@ -29,8 +29,8 @@ def reload(store: CertificateStore) -> bool:
 def serial_served(store: CertificateStore, trusted: bytes) -> str:
     """Shake hands over a socket; return the serial number the client sees."""
     ours, theirs = socket.socketpair()
-    ours.settimeout(5)
-    theirs.settimeout(5)
+    ours.settimeout(60)
+    theirs.settimeout(60)
 
     def serve() -> None:
         with store.context.wrap_socket(theirs, server_side=True) as server:

@@ -154,7 +154,7 @@ def test_every_operation_answers(local: LocalProcess) -> None:
 def test_scheduled_changes_are_made(start_local: Starter, tmp_path: Path) -> None:
     """What happens to keys by itself does: expired material leaves the database with nobody asking."""
     local = start_local("--data-dir", tmp_path)
-    key = import_material(Recorder(local.client()), timedelta(seconds=2))
+    key = import_material(Recorder(local.client()), timedelta(seconds=6))
 
     def stored_state() -> str:
         database = sqlite3.connect(tmp_path / "us-east-1.sqlite")
@@ -163,7 +163,7 @@ def test_scheduled_changes_are_made(start_local: Starter, tmp_path: Path) -> Non
         return str(json.loads(base64.b64decode(json.loads(body)["data"]["record.json"]))["state"])
 
     assert stored_state() == "Enabled"
-    give_up = time.monotonic() + 15
+    give_up = time.monotonic() + 60
     while stored_state() != "PendingImport" and time.monotonic() < give_up:
         time.sleep(0.1)
     assert stored_state() == "PendingImport"

@@ -141,7 +141,7 @@ def test_a_start_on_a_full_disk_is_refused_in_one_line(tmp_path: Path, start_loc
         local.kill()
         disk.fill(local)
         second = start("--listen", "127.0.0.1:0", "--data-dir", disk.directory)
-        _, errors = second.communicate(timeout=20)
+        _, errors = second.communicate(timeout=60)
         assert second.returncode == 1
         assert errors.startswith(f"can't start: {disk.directory}/us-east-1.sqlite can't be used: ")
         assert errors.count("\n") == 1
