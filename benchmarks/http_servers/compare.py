@@ -16,15 +16,13 @@ import sys
 import time
 
 FOLDER = pathlib.Path(__file__).parent
+sys.path.insert(0, str(FOLDER.resolve().parents[1] / "tests" / "support"))
+
+from ports import find_free_port  # noqa: E402
+
 CANDIDATES = ("own", "granian", "uvicorn", "aiohttp")
 SERVER_CORE, LOAD_CORE = "0", "1"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-
-
-def find_free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until_listening(port):

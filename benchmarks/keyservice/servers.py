@@ -19,6 +19,10 @@ from botocore.config import Config
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from ports import find_free_port  # noqa: E402
+
 CACHE = pathlib.Path(os.environ.get("DATAKEYS_CACHE") or pathlib.Path.home() / ".cache" / "datakey-operator")
 LOCAL_KMS = ("github.com/nsmithuk/local-kms", "v0.0.0-20260228092603-2a5e92d09ab6")
 MOTO = "moto[server]==5.2.5"
@@ -33,12 +37,6 @@ def pin(core):
     """Return how to start a process on a core; with REALTIME=1 others wait for it (root only)."""
     realtime = ["chrt", "-f", "1"] if os.environ.get("REALTIME") else []
     return [*realtime, "taskset", "-c", core]
-
-
-def find_free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def read_cpu_seconds(group):
