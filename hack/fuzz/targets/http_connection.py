@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Iterator
 from typing import Any, Final
 
 from datakeys.keyservice.server.http import HttpCounters, HttpLimits, HttpRequest, HttpResponse
-from datakeys.keyservice.server.http_connection import HttpConnection, ServerState
+from datakeys.keyservice.server.http_connection import HttpConnection
+from datakeys.keyservice.server.http_connection_life import ConnectionLife, ServerState
 from datakeys.keyservice.server.http_deadlines import Deadlines
 from datakeys.keyservice.server.http_responses import CONTINUE, build_date_line
 from fuzz.target import Target, require
@@ -117,7 +118,7 @@ async def _exchange(pieces: list[bytes]) -> tuple[list[tuple[Any, ...]], bool]:
         return handle_later() if request.method == "GET" else HttpResponse(204, b"")
 
     counters = HttpCounters()
-    deadlines: Deadlines[HttpConnection] = Deadlines({}, time.monotonic)
+    deadlines: Deadlines[ConnectionLife] = Deadlines({}, time.monotonic)
     state = ServerState(handle, HttpLimits(), counters, deadlines, build_date_line(0.0))
     connection, transport = HttpConnection(state), _Transport()
     connection.connection_made(transport)

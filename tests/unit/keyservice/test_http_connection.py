@@ -2,7 +2,8 @@
 
 import asyncio
 
-from datakeys.keyservice.server.http_connection import HttpConnection, ServerState
+from datakeys.keyservice.server.http_connection import HttpConnection
+from datakeys.keyservice.server.http_connection_life import ConnectionLife, ServerState
 from datakeys.keyservice.server.http_deadlines import Deadlines, Phase
 from datakeys.keyservice.server.http_messages import (
     Handler,
@@ -11,6 +12,7 @@ from datakeys.keyservice.server.http_messages import (
     HttpRequest,
     HttpResponse,
 )
+from http_serving import until
 
 GET = b"GET / HTTP/1.1\r\nHost: kms\r\n\r\n"
 LIMITS = HttpLimits(max_header_bytes=1024, max_pipelined=2)
@@ -72,7 +74,7 @@ class Clock:
 def connect(handler: Handler, transport: MemoryTransport, clock: Clock | None = None) -> HttpConnection:
     """Return a connection of a server with that handler; each phase lasts 9 s."""
     durations: dict[Phase, float] = {phase: 9.0 for phase in Phase if phase is not Phase.WORK}
-    deadlines: Deadlines[HttpConnection] = Deadlines(durations, clock or Clock())
+    deadlines: Deadlines[ConnectionLife] = Deadlines(durations, clock or Clock())
     state = ServerState(handler, LIMITS, HttpCounters(), deadlines, b"date: today\r\n")
     connection = HttpConnection(state)
     connection.connection_made(transport)
@@ -126,10 +128,8 @@ async def test_reading_is_paused_at_the_transport_while_requests_wait() -> None:
     connection.data_received(GET)
     assert not transport.reading
     release.set()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0.01)
+    await until(lambda: len(transport.written) == 3)
     assert transport.reading
-    assert len(transport.written) == 3
 
 
 async def test_bytes_that_come_in_spite_of_a_pause_are_kept_and_not_parsed() -> None:
@@ -157,8 +157,7 @@ async def test_large_read_is_answered_in_steps_that_let_others_run() -> None:
     assert not transport.reading
     await asyncio.sleep(0)
     assert first < len(transport.written) < total
-    await asyncio.sleep(0.05)
-    assert len(transport.written) == total
+    await until(lambda: len(transport.written) == total)
     assert transport.reading
 
 

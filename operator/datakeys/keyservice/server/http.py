@@ -11,7 +11,8 @@ import ssl
 import time
 from typing import Final
 
-from datakeys.keyservice.server.http_connection import HttpConnection, ServerState
+from datakeys.keyservice.server.http_connection import HttpConnection
+from datakeys.keyservice.server.http_connection_life import ServerState
 from datakeys.keyservice.server.http_deadlines import Deadlines, Phase
 from datakeys.keyservice.server.http_listener import Listener
 from datakeys.keyservice.server.http_messages import (
