@@ -369,3 +369,44 @@ def test_policies_have_no_type_errors(api_client: client.ApiClient, installation
         policy: Any = admission.read_validating_admission_policy(name)
         warnings = policy.status.type_checking and policy.status.type_checking.expression_warnings
         assert not warnings, warnings
+
+
+def _warnings(workloads: WorkloadClient, body: Json) -> str:
+    """Return what the API server warns of when a workload is created."""
+    response = workloads.create(body, dry_run="All", _preload_content=False)
+    return str(response.headers.get("Warning") or "")
+
+
+@pytest.mark.usefixtures("user")
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_misspelt_annotation_is_warned_of(administrator: WorkloadClient, kind: str) -> None:
+    """It would be without effect in silence; a right one is no reason to warn."""
+    assert not _warnings(administrator, build_workload(kind, annotations={"delivery": "socket"}))
+    body = build_workload(kind, annotations={"deliver": "socket"}, on_template=kind != "Pod")
+    assert "annotation datakeys.dev/deliver is unknown" in _warnings(administrator, body)
+
+
+@pytest.mark.usefixtures("user")
+@pytest.mark.parametrize(
+    ("annotations", "text"),
+    [
+        (
+            {"datakeys.dev/keys": "main"},
+            "datakeys.dev/keys is unknown and has no effect; there are key, key-spec,",
+        ),
+        ({"datakeys.dev/ttl": "15m"}, "datakeys.dev/ttl has no effect without datakeys.dev/key, "),
+        ({"datakeys.dev/aws-endpoint": "yes"}, "datakeys.dev/aws-endpoint: must be"),
+        ({"example.org/keys": "main"}, ""),
+    ],
+    ids=["misspelt-key", "nothing-asked-for", "endpoint", "another-project"],
+)
+def test_a_pod_that_asks_for_nothing_by_mistake_is_warned_of(
+    administrator: WorkloadClient, annotations: Json, text: str
+) -> None:
+    """The webhook is asked only about pods that ask for something, so it can't tell these."""
+    body = build_workload("Pod")
+    body["metadata"]["annotations"] = annotations
+    del body["metadata"]["labels"]
+    warnings = _warnings(administrator, body)
+    assert text in warnings
+    assert bool(text) == bool(warnings)

@@ -51,6 +51,25 @@ ANNOTATION_FILE_MODE: Final = "datakeys.dev/file-mode"
 ANNOTATION_FILE_OWNER: Final = "datakeys.dev/file-owner"
 #: Set by the webhook on a pod it has injected; the value is the sidecar's image.
 ANNOTATION_INJECTED: Final = "datakeys.dev/injected"
+#: What a user can write on a workload, its pod template or a pod; the rest of the prefix has no effect.
+USER_ANNOTATIONS: Final = (
+    ANNOTATION_KEY,
+    ANNOTATION_KEY_SPEC,
+    ANNOTATION_NUMBER_OF_BYTES,
+    ANNOTATION_ENCRYPTION_CONTEXT,
+    ANNOTATION_KEY_NAME,
+    ANNOTATION_SCOPE,
+    ANNOTATION_DELETION_POLICY,
+    ANNOTATION_REQUESTS,
+    ANNOTATION_DELIVERY,
+    ANNOTATION_CONTAINERS,
+    ANNOTATION_TTL,
+    ANNOTATION_READS,
+    ANNOTATION_FILE_MODE,
+    ANNOTATION_FILE_OWNER,
+    ANNOTATION_AWS_ENDPOINT,
+    ANNOTATION_AWS_ENDPOINT_PORT,
+)
 #: The container that the webhook injects.
 SIDECAR_NAME: Final = "datakeys-sidecar"
 #: Whom a pod runs as that names no ServiceAccount. Source: Kubernetes "Service Accounts".

@@ -5,8 +5,10 @@ from typing import Any, Final
 
 from datakeys.contract.arn import Arn
 from datakeys.kubectl.answers import Json, name_of, namespace_of
+from datakeys.kubectl.requests import ready_condition
 
-_ALIAS_PREFIX: Final = "alias/"
+#: What every alias name begins with.
+ALIAS_PREFIX: Final = "alias/"
 
 
 def find_key(text: str, namespace: str, keys: Sequence[Json], aliases: Sequence[Json]) -> Json | None:
@@ -22,7 +24,7 @@ def find_key(text: str, namespace: str, keys: Sequence[Json], aliases: Sequence[
     if arn is not None:
         text, namespace = arn.name, arn.account
     here = [key for key in keys if namespace_of(key) == namespace]
-    if text.startswith(_ALIAS_PREFIX):
+    if text.startswith(ALIAS_PREFIX):
         return _find_by_alias(text, namespace, here, aliases)
     by_id = [key for key in here if status_of(key).get("keyId") == text]
     by_name = [key for key in here if arn is None and name_of(key) == text]
@@ -45,7 +47,7 @@ def wanted_key(request: Json) -> str:
 
 def alias_name(alias: Json) -> str:
     """Return the alias name of a KmsAlias, with its prefix."""
-    return str((alias.get("spec") or {}).get("aliasName") or f"{_ALIAS_PREFIX}{name_of(alias)}")
+    return str((alias.get("spec") or {}).get("aliasName") or f"{ALIAS_PREFIX}{name_of(alias)}")
 
 
 def list_alias_names(key: Json, aliases: Sequence[Json]) -> list[str]:
@@ -88,5 +90,7 @@ def _points_to(alias: Json, key: Json) -> bool:
     target = status_of(alias).get("targetKeyArn")
     if target:
         return bool(target == status_of(key).get("arn"))
+    if ready_condition(alias).status == "False":
+        return False
     spec = alias.get("spec") or {}
     return is_named({"keyRef": spec.get("targetKeyRef"), "keyId": spec.get("targetKeyId")}, key)

@@ -3,14 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-from datakeys.contract.conditions import CONDITION_READY, Condition, find_condition
+from datakeys.contract.conditions import CONDITION_DRY_RUN, CONDITION_READY, Condition, find_condition
 from datakeys.contract.data_key_versions import FIRST_VERSION, build_version_secret_name
 from datakeys.kubectl.answers import Json, name_of, namespace_of
 
 
 def ready_condition(body: Json) -> Condition:
-    """Return the condition Ready of an object of the project; Unknown if nobody has set it yet."""
+    """Return the condition Ready of an object of the project; Unknown if nobody has set it yet.
+
+    A dry run has another condition and gets no data key: it is never Ready, and that is as it should be.
+    """
     conditions = (body.get("status") or {}).get("conditions") or []
+    dry = find_condition(conditions, CONDITION_DRY_RUN)
+    if dry is not None:
+        result = "it would succeed" if dry.is_true else f"{dry.reason}: {dry.message}"
+        return Condition(CONDITION_READY, "False", "", f"a dry run: {result}")
     return find_condition(conditions, CONDITION_READY) or Condition(
         CONDITION_READY, "Unknown", "", "the controller hasn't looked at it yet"
     )

@@ -1,5 +1,6 @@
 """The policies that judge users' objects, and the roles that pass them, as the chart renders them."""
 
+import json
 import re
 from typing import Any
 
@@ -7,6 +8,7 @@ import botocore.session
 import pytest
 
 from chart_rendering import Manifest, find, of_kind, render
+from datakeys.contract import identity
 from datakeys.keyservice.operations.table import VERBS
 from rbac_table import flatten
 from user_rights import POLICIES
@@ -99,13 +101,14 @@ def test_policies_ask_in_the_namespace_of_the_object(manifests: list[Manifest], 
 
 
 def test_switch_removes_policies_and_bindings_of_users_only() -> None:
-    """Without checkCreators the policies that limit the controller and debuggers stay."""
+    """Without checkCreators the policies stay that limit the controller and debuggers, or only warn."""
     kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
     left = list(of_kind(render({"admission.checkCreators": False}), *kinds))
     assert {item["metadata"]["name"] for item in left} == {
         "datakeys-controller-rolebindings",
         "datakeys-controller-secrets",
         "datakeys-ephemeral-containers",
+        *(f"datakeys-unknown-annotations-{kind}" for kind in ("workloads", "cronjobs", "pods")),
     }
 
 
@@ -149,3 +152,19 @@ def test_key_administrator_uses_no_key(manifests: list[Manifest]) -> None:
     """Managing keys and using them are apart; only what tells about a key is in both."""
     uses = set().union(*(_operations(manifests, role) for role in ("encrypter", "decrypter", "signer")))
     assert _operations(manifests, "key-admin") & uses == {"describekey", "getpublickey"}
+
+
+@pytest.mark.parametrize("kind", ["workloads", "cronjobs", "pods"])
+def test_every_annotation_is_known_to_the_policy_that_warns(manifests: list[Manifest], kind: str) -> None:
+    """What the contract has is known, nothing else is, and nobody is ever refused."""
+    name = f"datakeys-unknown-annotations-{kind}"
+    spec = find(manifests, "ValidatingAdmissionPolicy", name)["spec"]
+    (unknown,) = [one["expression"] for one in spec["variables"] if one["name"] == "unknown"]
+    known = {
+        f"{identity.GROUP}/{one}" for one in json.loads(unknown[unknown.index("[") : unknown.index("]") + 1])
+    }
+    constants = {value for name, value in vars(identity).items() if name.startswith("ANNOTATION_")}
+    assert known == constants
+    assert known == {*identity.USER_ANNOTATIONS, identity.ANNOTATION_WORKLOAD, identity.ANNOTATION_INJECTED}
+    assert find(manifests, "ValidatingAdmissionPolicyBinding", name)["spec"]["validationActions"] == ["Warn"]
+    assert spec["failurePolicy"] == "Ignore"

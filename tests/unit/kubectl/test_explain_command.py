@@ -205,6 +205,18 @@ def test_workload_that_asks_for_nothing_or_wrongly(annotations: dict[str, str], 
     assert list_request_names("Deployment", deployment) == []
 
 
+def test_misspelt_annotation_of_a_workload_comes_first() -> None:
+    """On the workload or on its template, whether or not it asks for a data key besides."""
+    deployment = build_deployment()
+    deployment["spec"]["template"]["metadata"]["annotations"] |= {"datakeys.dev/delivry": "socket"}
+    checks = check_workload("Deployment", deployment)
+    assert (checks[0].detail, checks[0].next_step) == (
+        "annotation datakeys.dev/delivry is unknown and has no effect",
+        "write datakeys.dev/delivery",
+    )
+    assert "asks for a data key" in checks[1].detail
+
+
 def test_every_ordinal_of_a_stateful_set_has_its_request() -> None:
     """With scope pod."""
     annotations = {"datakeys.dev/key": "main", "datakeys.dev/scope": "pod", "datakeys.dev/requests": "extra"}

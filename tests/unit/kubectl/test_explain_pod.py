@@ -86,6 +86,19 @@ def test_pod_that_asks_for_nothing() -> None:
     assert "datakeys.dev/key" in check.next_step
 
 
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [("keys", "write datakeys.dev/key"), ("Key", "write datakeys.dev/key"), ("x", "take it out")],
+)
+def test_misspelt_annotation_comes_first(name: str, step: str) -> None:
+    """It is why the pod asks for nothing, or not for what it should."""
+    for pod in (uninjected(labels={}, annotations={f"datakeys.dev/{name}": "main"}), build_injected_pod()):
+        pod["metadata"]["annotations"] |= {f"datakeys.dev/{name}": "main"}
+        check = first_failure(facts(pod))
+        assert check.detail == f"annotation datakeys.dev/{name} is unknown and has no effect"
+        assert check.next_step.startswith(step)
+
+
 def test_label_without_annotation() -> None:
     """The label alone names no data key."""
     check = first_failure(facts(uninjected(annotations={})))
@@ -253,7 +266,17 @@ def test_key_that_isn_t_there() -> None:
     check = first_failure(facts(requests={"orders": build_request(ready=False)}, keys=[], secrets={}))
     assert "names main" in check.detail
     checks = decide_pod(facts(keys=[]))
-    assert [check.verdict for check in checks if check.name == "key"] == [Verdict.WAIT]
+    (check,) = [check for check in checks if check.name == "key"]
+    assert (check.verdict, "apply it again" in check.next_step) == (Verdict.WAIT, True)
+
+
+def test_alias_that_isn_t_there() -> None:
+    """It is a KmsAlias that is to be made, or a name that is to be corrected."""
+    request = build_request(ready=False)
+    request["spec"] |= {"keyRef": None, "keyId": "alias/mian"}
+    check = first_failure(facts(requests={"orders": request}, secrets={}, keys=[]))
+    assert "names alias/mian, and no KmsAlias here has that name" in check.detail
+    assert check.next_step.startswith("create the KmsAlias; or correct the name")
 
 
 def test_pod_of_another_service_account() -> None:
@@ -353,7 +376,7 @@ def test_sidecar_s_own_words_are_the_next_step() -> None:
     ]
     check = first_failure(replace(facts(build_injected_pod(status=RUNNING)), log=log))
     assert (check.name, check.detail, check.next_step) == (
-        "delivered", "orders: DisabledException", "enable it",
+        "delivered", "data key orders: DisabledException", "enable it",
     )  # fmt: skip
 
 
@@ -372,7 +395,7 @@ def test_sidecar_that_waits_has_not_failed() -> None:
     log = [{"event": "waiting", "request": "orders", "code": "MissingInput", "next": "wait for the Secret"}]
     check = decide_pod(replace(facts(build_injected_pod(status=RUNNING)), log=log))[-1]
     assert (check.verdict, check.detail, check.next_step) == (
-        Verdict.WAIT, "orders: MissingInput", "wait for the Secret",
+        Verdict.WAIT, "data key orders: MissingInput", "wait for the Secret",
     )  # fmt: skip
 
 

@@ -197,6 +197,13 @@ def test_workload_that_the_webhook_would_refuse(kubectl: FakeKubectl, tmp_path: 
     assert text.startswith("# Deployment/bare is refused: annotation datakeys.dev/scope")
 
 
+def test_misspelt_annotation_is_told(kubectl: FakeKubectl, tmp_path: Path) -> None:
+    """The manifest is left as it is, and that is hardly what its author wants."""
+    status, text = run(kubectl, "-f", write(tmp_path, workload("Deployment", keys="main")), "--offline")
+    assert status == 0
+    assert "annotation datakeys.dev/keys is unknown and has no effect: write datakeys.dev/key" in text
+
+
 def test_standard_input_is_read(kubectl: FakeKubectl, monkeypatch: pytest.MonkeyPatch) -> None:
     """``kubectl kms inject -f -``, here a list in JSON."""
     text = json.dumps({"kind": "List", "items": [pod(key="main"), pod(key="main")]})

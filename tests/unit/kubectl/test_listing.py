@@ -67,6 +67,32 @@ def test_requests_that_can_t_be_seen_aren_t_counted_as_none() -> None:
     assert build_key_row(item, NOW)[5] == "?"
 
 
+def test_alias_that_failed_leads_to_no_key() -> None:
+    """Another KmsAlias has its name, or the key service refuses it: what its spec says isn't so."""
+    failed = build_alias("team", targetKeyRef={"name": "main"})
+    failed["status"] = {"conditions": [build_condition("False", "AlreadyExistsException")]}
+    (item,) = build_key_items([build_key()], [failed], [])
+    assert item["aliases"] == []
+
+
+def test_deleted_kms_key_is_noted() -> None:
+    """The deletion can be cancelled for some days only; a key without any KmsKey is no reason to worry."""
+    (item,) = build_request_items([build_request()], around(keys=[]))
+    assert item["note"] == "KmsKey main is gone: apply it again, before its key is destroyed"
+    by_arn = build_request()
+    by_arn["spec"] |= {"keyRef": None, "keyId": by_arn["status"]["keyId"]}
+    (item,) = build_request_items([by_arn], around(keys=[]))
+    assert item["note"] == ""
+
+
+def test_dry_run_says_how_it_went() -> None:
+    """It gets no data key, so it is never ready, and it isn't waiting either."""
+    request = build_request(dryRun=True)
+    request["status"] = {"conditions": [{**build_condition(), "type": "DryRun"}]}
+    (item,) = build_request_items([request], around())
+    assert (item["ready"], item["note"]) == ("False", "a dry run: it would succeed")
+
+
 def test_request_that_is_fine_has_no_note() -> None:
     """Its row holds workload, account, key and the key's state."""
     (item,) = build_request_items([build_request(workloadRef=WORKLOAD)], around())

@@ -1,10 +1,11 @@
 """What a check found. Zone: no I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from datakeys.kubectl.answers import Gap, Json
+from datakeys.kubectl.spelling import find_misspelt
 
 
 class Verdict(StrEnum):
@@ -55,6 +56,14 @@ def unseen(name: str, what: str, gap: Gap) -> Check:
 def waits(name: str, detail: str, next_step: str = "") -> Check:
     """Return a check of something that is under way."""
     return Check(name, Verdict.WAIT, detail, next_step)
+
+
+def check_spelling(annotations: Iterable[str]) -> list[Check]:
+    """Return a failure for each annotation that is none of the project's and looks like one."""
+    return [
+        failed("annotations", f"annotation {name} is unknown and has no effect", step)
+        for name, step in find_misspelt(annotations)
+    ]
 
 
 def find_failure(checks: Sequence[Check]) -> Check | None:

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from datakeys.contract.identity import ANNOTATION_KEY, ANNOTATION_REQUESTS, LABEL_INJECT
 from datakeys.kubectl.answers import Answer, Gap, Json
-from datakeys.kubectl.explain.checks import Check, failed, passed, unseen
+from datakeys.kubectl.explain.checks import Check, check_spelling, failed, passed, unseen
 from datakeys.kubectl.explain.facts import PodFacts
 from datakeys.kubectl.explain.pod_wishes import is_injected, read_wishes
 
@@ -15,13 +15,15 @@ _ANEW: Final = "delete the pod, so that its owner makes it anew: a pod that runs
 def check_injection(facts: PodFacts) -> list[Check]:
     """Check label, annotations, and whether the webhook has been at the pod; if not, look for the cause."""
     wishes = read_wishes(facts.pod)
+    misspelt = check_spelling(facts.pod["metadata"].get("annotations") or ())
     if wishes.label is None and not wishes.asks:
         return [
+            *misspelt,
             failed(
                 "annotations",
                 f"the pod asks for no data key: it has neither {ANNOTATION_KEY} nor {ANNOTATION_REQUESTS}",
                 f"annotate its workload with {ANNOTATION_KEY}: NAME-OF-A-KEY",
-            )
+            ),
         ]
     if wishes.fault:
         return [
@@ -36,6 +38,7 @@ def check_injection(facts: PodFacts) -> list[Check]:
             )
         ]
     checks = [
+        *misspelt,
         _check_label(wishes.label, injected=is_injected(facts.pod)),
         passed("annotations", _tell_wishes(facts.pod)),
     ]

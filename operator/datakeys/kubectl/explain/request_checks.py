@@ -10,7 +10,7 @@ from datakeys.kubectl.answers import Answer, Gap, Json, UserError, list_items, n
 from datakeys.kubectl.cluster import SecretRow
 from datakeys.kubectl.explain.checks import Check, failed, passed, unseen, waits
 from datakeys.kubectl.explain.facts import RequestFacts
-from datakeys.kubectl.key_names import find_request_key, status_of, wanted_key
+from datakeys.kubectl.key_names import ALIAS_PREFIX, find_request_key, status_of, wanted_key
 from datakeys.kubectl.requests import account_of, list_secret_names, ready_condition
 from datakeys.kubectl.who_can.key_policy import find_denial, parse_policy
 
@@ -90,11 +90,16 @@ def _check_key(request: Json, facts: RequestFacts) -> Check:
         given = status_of(request).get("keyId")
         if given:
             # Not every key has a KmsKey: some are made by API calls, and others are in another namespace.
-            return waits("key", f"the data key is under {given}, which has no KmsKey in this namespace")
+            return waits(
+                "key",
+                f"the data key is under {given}, which has no KmsKey in this namespace",
+                "if its KmsKey was deleted: apply it again, which cancels the deletion of the key",
+            )
+        kind = "KmsAlias" if wanted.startswith(ALIAS_PREFIX) else "KmsKey"
         return failed(
             "key",
-            f"DataKeyRequest {name} names {wanted}, and no KmsKey here has that name",
-            "create the KmsKey",
+            f"DataKeyRequest {name} names {wanted}, and no {kind} here has that name",
+            f"create the {kind}; or correct the name, and delete the request if it was made for a workload",
         )
     status = status_of(key)
     state = status.get("keyState")

@@ -128,7 +128,8 @@ def _check_later_log(facts: PodFacts) -> list[Check]:
 
 
 def _build_log_check(check: str, name: str, event: Json) -> Check:
-    text, step = f"{name or 'the KMS endpoint'}: {event.get('code')}", str(event.get("next", ""))
+    what = f"data key {name}" if name else "the KMS endpoint"
+    text, step = f"{what}: {event.get('code')}", str(event.get("next", ""))
     return waits(check, text, step) if event.get("event") == "waiting" else failed(check, text, step)
 
 

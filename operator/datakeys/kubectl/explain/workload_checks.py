@@ -12,7 +12,7 @@ from datakeys.contract.workload import (
     parse_workload_wish,
 )
 from datakeys.kubectl.answers import Json, name_of
-from datakeys.kubectl.explain.checks import Check, failed, passed, waits
+from datakeys.kubectl.explain.checks import Check, check_spelling, failed, passed, waits
 from datakeys.kubectl.explain.pod_wishes import read_wishes
 
 _STATEFUL_SET: Final = "StatefulSet"
@@ -33,22 +33,25 @@ def check_workload(kind: str, workload: Json) -> list[Check]:
     own = workload["metadata"].get("annotations") or {}
     template = find_template(workload)
     wishes = read_wishes({**template, "metadata": {"name": name_of(workload), **template["metadata"]}})
+    misspelt = check_spelling({**(template["metadata"].get("annotations") or {}), **own})
     try:
         wish = parse_workload_wish({**(template["metadata"].get("annotations") or {}), **own})
     except AnnotationError as error:
         return [failed("annotations", str(error), "correct the annotation on the workload")]
     if wish is None and not wishes.asks:
         return [
+            *misspelt,
             failed(
                 "annotations",
                 f"{kind} {name_of(workload)} asks for no data key",
                 f"annotate it with {ANNOTATION_KEY}, or its pod template with {ANNOTATION_REQUESTS}",
-            )
+            ),
         ]
     if wish and wish.scope is Scope.POD and kind != _STATEFUL_SET:
         step = "remove it, or make the workload a StatefulSet, whose pods have ordinals"
         return [failed("annotations", f"annotation {ANNOTATION_SCOPE}: pod isn't for a {kind}", step)]
-    checks = [passed("annotations", f"{kind} {name_of(workload)} asks for a data key")]
+    what = "a data key" if wish or wishes.requests else "the KMS endpoint"
+    checks = [*misspelt, passed("annotations", f"{kind} {name_of(workload)} asks for {what}")]
     if wishes.label == "true":
         checks.append(passed("label", f"its pod template has the label {LABEL_INJECT}"))
     else:

@@ -11,10 +11,12 @@ from datakeys.kubectl import paths
 from datakeys.kubectl.answers import ClusterError, Gap, Json, UserError
 from datakeys.kubectl.cluster import Cluster, fetch_all
 from datakeys.kubectl.explain.facts import WEBHOOK
+from datakeys.kubectl.explain.workload_checks import find_template
 from datakeys.kubectl.inject.diff import build_diff, show_diff
 from datakeys.kubectl.inject.injector import FetchFacts, Injected, build_settings, inject, read_facts
 from datakeys.kubectl.inject.manifests import Manifest, parse_manifests
 from datakeys.kubectl.output import Colour, Console, clean
+from datakeys.kubectl.spelling import find_misspelt
 
 _STDIN: Final = "-"
 _DEFAULT_NAMESPACE: Final = "default"
@@ -145,5 +147,14 @@ def _show(results: list[Injected], console: Console, *, guessed: bool) -> None:
             console.line(f"# {title} is left as it is: it asks for no data key.")
         else:
             show_diff(build_diff(result.manifest.body, result.after, title), console)
-        for warning in result.warnings:
+        misspelt = [
+            f"annotation {name} is unknown and has no effect: {step}"
+            for name, step in find_misspelt(_annotations_of(result.manifest.body))
+        ]
+        for warning in (*misspelt, *result.warnings):
             console.line(console.paint(f"# {title}: {clean(warning)}", Colour.YELLOW))
+
+
+def _annotations_of(body: Json) -> set[str]:
+    """Return the names of the annotations of an object and of its pod template."""
+    return {name for one in (body, find_template(body)) for name in one["metadata"].get("annotations") or ()}

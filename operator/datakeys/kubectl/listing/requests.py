@@ -82,7 +82,7 @@ def _build_item(request: Json, around: Surroundings) -> Json:
         "missingSecrets": _find_missing(request, around),
         "creationTimestamp": request["metadata"].get("creationTimestamp"),
     }
-    return {**item, "note": _note(item)}
+    return {**item, "note": _note(item, _find_lost_key(request, around))}
 
 
 def _is_gone(request: Json, workload: tuple[str, str] | None, around: Surroundings) -> bool | None:
@@ -103,9 +103,19 @@ def _find_missing(request: Json, around: Surroundings) -> list[str] | None:
     return [name for name in list_secret_names(request) if name not in present]
 
 
-def _note(item: Json) -> str:
+def _find_lost_key(request: Json, around: Surroundings) -> str:
+    """Return the name of the KmsKey that the request names, if that was there once and isn't now; else ""."""
+    name = str(((request.get("spec") or {}).get("keyRef") or {}).get("name") or "")
+    if not name or isinstance(around.keys, Gap) or not status_of(request).get("keyId"):
+        return ""
+    return "" if find_request_key(request, around.keys, list_items(around.aliases)) else name
+
+
+def _note(item: Json, lost_key: str) -> str:
     if item["ready"] != "True":
         return str(item["reason"] or item["message"])
+    if lost_key:
+        return f"KmsKey {lost_key} is gone: apply it again, before its key is destroyed"
     if item["missingSecrets"]:
         return f"Secret {item['missingSecrets'][0]} is missing"
     return "retained: its workload is gone" if item["workloadGone"] else ""
