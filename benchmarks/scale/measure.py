@@ -30,11 +30,12 @@ from kubernetes import config  # noqa: E402
 from controller_rig import Process, Rig, running_rig  # noqa: E402
 from controller_wire import Wire  # noqa: E402
 from deployment import cluster_path, run_testcluster  # noqa: E402
+from loopback_certificate import write_certificate  # noqa: E402
 from pod_caller import decrypt, start_pod  # noqa: E402
 from testcluster.cluster import layout_of  # noqa: E402
 from testcluster.layout import ClusterLayout  # noqa: E402
 from testcluster.processes import recorded  # noqa: E402
-from webhook_rig import _point_to, _write_certificate, find_own_address  # noqa: E402
+from webhook_rig import find_own_address, point_to  # noqa: E402
 
 NAME = "bench-scale"
 GROUP = "/apis/datakeys.dev/v1alpha1/namespaces"
@@ -231,11 +232,11 @@ async def measure_admissions(scale: Scale, number: int) -> Sample:
     """Return the CPU time of one injection; for the API server what it costs more than a bare pod."""
     address = find_own_address(scale.api.server)
     tls = scale.rig.folder / "webhook-tls"
-    _write_certificate(tls, address)
+    write_certificate(tls, address)
     port = 28443
     webhook = scale.rig.start_webhook(address, port, tls)
     with config.new_client_from_config(str(scale.rig.installation.kubeconfig)) as api:
-        _point_to(api, f"https://{address}:{port}")
+        point_to(api, f"https://{address}:{port}")
     await until(lambda: webhook.answers("/readyz") == 200, "the webhook", 30)
     found = await scale.api.call("GET", f"{GROUP}/n00000/datakeyrequests?limit=1")
     pod: dict[str, Any] = {

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 import yaml
 from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
 
 from chart_installation import Installation, named
 from controller_rig import Process, Rig, running_rig
 from custom_objects import Objects, fresh_objects
-from deployment import wait_until
+from datakeys.contract.identity import VERSION
 from left_behind import remove_what_is_left
 from testcluster.binaries import path_of
 from testcluster.recipes import CONTROLLER_MANAGER
 from user_rights import Users
+from waiting import wait_for
 from webhook_rig import running_webhook
 
 ROOT = Path(__file__).parents[2]
@@ -62,16 +64,16 @@ def _install_crds(api: client.ApiClient) -> None:
         extensions.create_custom_resource_definition(crd)
         names.append(crd["metadata"]["name"])
     for name in names:
-        _wait_established(extensions, name)
+        wait_for(lambda name=name: _is_served(api, name), f"{name} is served")  # type: ignore[misc]
 
 
-def _wait_established(extensions: client.ApiextensionsV1Api, name: str) -> None:
-    def established() -> bool:
-        status = extensions.read_custom_resource_definition(name).status
-        conditions = (status.conditions if status else None) or []
-        return any(item.type == "Established" and item.status == "True" for item in conditions)
-
-    wait_until(f"{name} is established", 30, established)
+def _is_served(api: client.ApiClient, name: str) -> bool:
+    plural, _, group = name.partition(".")
+    try:
+        client.CustomObjectsApi(api).list_cluster_custom_object(group, VERSION, plural)
+    except ApiException:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,8 +23,8 @@ from chart_rendering import CLUSTER_NAME, SYSTEM_NAMESPACE, find_helm
 from controller_rig import ROOT, Process, Rig
 from controller_wire import Wire
 from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Json, Objects
+from in_force import wait_in_force
 from pod_caller import decrypt, start_pod
-from ports import find_free_port
 from testcluster import backend, binaries
 from user_rights import build_alias
 from waiting import eventually
@@ -46,9 +46,8 @@ class Cluster:
     def start(self) -> Process:
         """Start key service and controller; return the controller."""
         # Nobody serves the webhooks of the chart here.
-        admission = client.AdmissionregistrationV1Api(self.rig.api)
-        admission.delete_mutating_webhook_configuration("datakeys-webhook")
-        self.rig.keyservice_port = find_free_port()  # the one of the rig was free a while ago
+        self.rig.leave_webhook_out()
+        wait_in_force(self.rig.api, self.rig.installation.namespace)
         self.rig.start_keyservice()
         return self.rig.start_controller()
 
@@ -109,7 +108,7 @@ def run_block(title: str, kubeconfig: Path, folder: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, (title, done.stdout, done.stderr)
 
@@ -156,11 +155,23 @@ def fill(cluster: Cluster) -> None:
     re_encrypt = {"rotateOnDemand": "now", "reEncryption": {"enabled": True}}
     objects.patch(KEYS, "other", {"spec": re_encrypt})
 
-    def re_encrypted() -> bool:
-        status = cluster.statuses(REQUESTS)["versions"]
-        return all("formerCiphertextBlob" in one for one in (status, *status["previousVersions"]))
+    assert eventually(lambda: is_re_encrypted(cluster))
 
-    assert eventually(re_encrypted)
+
+def is_re_encrypted(cluster: Cluster) -> bool:
+    """Return whether both versions are re-encrypted, all is told, and the Secrets have followed."""
+    key, status = cluster.statuses(KEYS)["other"], cluster.statuses(REQUESTS)["versions"]
+    versions, secrets = (status, *status["previousVersions"]), cluster.secret_data()
+    names = ("versions.v2", "versions")
+    return (
+        "finishedAt" in (key.get("reEncryption") or {})
+        and key.get("onDemandRotation") == {"request": "now"}
+        and all("formerCiphertextBlob" in one for one in versions)
+        and all(
+            (secrets.get(name) or {}).get("ciphertextBlob") == one["ciphertextBlob"]
+            for name, one in zip(names, versions, strict=True)
+        )
+    )
 
 
 def list_grants(cluster: Cluster) -> list[str]:

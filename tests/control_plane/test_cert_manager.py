@@ -18,6 +18,7 @@ from chart_installation import refusal
 from controller_rig import running_rig
 from datakeys.keyservice.pki.authority import Generation, Lifetimes, build_generation, build_leaf
 from datakeys.keyservice.pki.certificates import WEBHOOK_TLS_SECRET, build_dns_names
+from in_force import wait_roles_in_force
 from ports import find_free_port
 from waiting import eventually, wait_for
 from webhook_rig import find_own_address
@@ -55,6 +56,7 @@ def stage(
     with running_rig(control_plane, api_client, tmp_path) as rig:
         wait_for(lambda: _is_served(api_client), "the kind Certificate is served")
         rig.installation.upgrade(VALUES)
+        wait_roles_in_force(api_client, rig.installation.namespace)
         rig.start_keyservice(DATAKEYS_WEBHOOK_CERTIFICATE="false")
         yield Stage(rig, namespace)
 
@@ -96,13 +98,15 @@ def test_webhook_works_with_a_certificate_of_cert_manager(stage: Stage, tmp_path
     assert not eventually(lambda: process.answers("/readyz") == 200, 3)
     stage.set_ca_bundle(first.certificate_pem)
     assert eventually(lambda: process.answers("/readyz") == 200), process.log.read_text()
+    stage.wait_admitted()
     stage.admit()
 
     mount(tmp_path / "tls", issue(stage, second), 2)
     assert not eventually(lambda: _serves(stage, (address, port), second), 5)
     stage.admit()
     stage.set_ca_bundle(first.certificate_pem + second.certificate_pem)
-    assert eventually(lambda: _serves(stage, (address, port), second), 60)
+    assert eventually(lambda: _serves(stage, (address, port), second))
+    stage.wait_admitted()
     stage.set_ca_bundle(second.certificate_pem)
     stage.admit()
     assert process.stop() == 0

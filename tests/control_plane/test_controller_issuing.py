@@ -1,7 +1,6 @@
 """From a DataKeyRequest to its Secret: a real API server, a real key service, the chart's rights."""
 
 import base64
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,9 +8,9 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from controller_rig import Process, Rig
-from custom_objects import ALIASES, KEYS, REQUESTS, Objects, fresh_objects
+from custom_objects import ALIASES, KEYS, REQUESTS, SOON, Objects, fresh_objects
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
-from waiting import eventually
+from waiting import eventually, read_at_rest
 
 
 @pytest.fixture
@@ -61,13 +60,12 @@ def test_one_create_and_one_patch_per_request(controller: Process, objects: Obje
     objects.wait_ready("main", plural=KEYS)
     objects.create_request("first")
     objects.wait_ready("first")
-    before = controller.writes()
+    before = read_at_rest(controller.writes)
     names = [f"r{number}" for number in range(10)]
     for name in names:
         objects.create_request(name, numberOfBytes=24, keySpec=None)
     objects.wait_ready(*names)
-    time.sleep(1)
-    after = controller.writes()
+    after = read_at_rest(controller.writes)
     made = {kind: count - before.get(kind, 0) for kind, count in after.items()}
     assert {kind: count for kind, count in made.items() if count} == {
         ("secrets", "create"): 10,
@@ -89,8 +87,7 @@ def test_restart_with_everything_ready_writes_nothing(
     second.wait_led()
     objects.create_request("last")
     objects.wait_ready("last")
-    time.sleep(1)
-    after = objects.versions()
+    after = read_at_rest(objects.versions)
     assert {name: after[name] for name in versions} == versions
     assert second.calls("GenerateDataKeyWithoutPlaintext") == 1
     assert second.writes()["secrets", "create"] == 1
@@ -125,7 +122,7 @@ def test_foreign_secret_is_never_overwritten(objects: Objects) -> None:
     assert base64.b64decode(objects.secret("orders").data["password"]) == b"mine"
     assert eventually(lambda: objects.event_reasons("orders") == ["Conflict"])
     objects.delete_secret("orders")
-    objects.wait_ready("orders", seconds=10)
+    objects.wait_ready("orders", seconds=SOON)
 
 
 @pytest.mark.usefixtures("controller")
@@ -135,7 +132,7 @@ def test_request_waits_for_its_key_without_polling(objects: Objects) -> None:
     message = objects.wait_condition(REQUESTS, "orders", "False", "NotFoundException")
     assert "KmsKey main" in message
     objects.create_key()
-    objects.wait_ready("orders", seconds=10)
+    objects.wait_ready("orders", seconds=SOON)
 
 
 @pytest.mark.usefixtures("controller")
@@ -146,7 +143,7 @@ def test_disabled_key_is_named_and_waited_for(objects: Objects) -> None:
     objects.create_request("orders")
     objects.wait_condition(REQUESTS, "orders", "False", "DisabledException")
     objects.patch(KEYS, "main", {"spec": {"enabled": True}})
-    objects.wait_ready("orders", seconds=10)
+    objects.wait_ready("orders", seconds=SOON)
 
 
 @pytest.mark.usefixtures("controller")
@@ -156,7 +153,7 @@ def test_alias_is_waited_for(objects: Objects) -> None:
     objects.wait_condition(REQUESTS, "orders", "False", "NotFoundException")
     objects.create_key()
     objects.create_manifest(ALIASES, "KmsAlias", "orders", {"targetKeyRef": {"name": "main"}})
-    objects.wait_ready("orders", seconds=15)
+    objects.wait_ready("orders", seconds=SOON)
     assert objects.get(REQUESTS, "orders")["status"]["keyId"] == objects.get(KEYS, "main")["status"]["arn"]
 
 
@@ -192,6 +189,8 @@ def test_trust_bundle_and_role_binding_are_in_the_namespace(
     objects.wait_ready("orders")
     core = client.CoreV1Api(objects.api)
     source = core.read_namespaced_config_map("datakeys-trust-bundle", rig.installation.namespace)
+    name = "configmaps/datakeys-trust-bundle"
+    assert eventually(lambda: name in objects.versions())
     copy = core.read_namespaced_config_map("datakeys-trust-bundle", objects.namespace)
     assert copy.data == source.data
     with rig.installation.acting_as("datakeys-controller") as acting:

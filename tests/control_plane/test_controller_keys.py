@@ -1,6 +1,6 @@
 """KmsKeys, KmsAliases and KmsGrants become keys, aliases and grants of the real key service."""
 
-from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, Objects
+from custom_objects import ALIASES, GRANTS, KEYS, REQUESTS, SOON, Objects
 from waiting import eventually
 
 
@@ -44,7 +44,7 @@ def test_deleted_key_comes_back_with_its_name(objects: Objects) -> None:
         first["keyId"],
         first["currentKeyMaterialId"],
     )
-    objects.wait_ready("during", seconds=10)
+    objects.wait_ready("during", seconds=SOON)
     assert eventually(lambda: "DeletionScheduled" in objects.event_reasons("main"))
 
 

@@ -118,11 +118,7 @@ def test_token_of_a_deleted_pod_opens_nothing(stage: Stage, api_client: client.A
         claims["pod"]["name"], NAMESPACE, grace_period_seconds=0
     )
 
-    def refused() -> bool:
-        _, body = stage.post(pod.token)
-        return bool(json.loads(body)["__type"] == REFUSED[1])
-
-    assert eventually(refused, 60)
+    assert eventually(lambda: REFUSED[1].encode() in stage.post(pod.token)[1])
     stage.decrypt()
 
 
@@ -146,7 +142,7 @@ def test_flood_of_unknown_keys_makes_nobody_wait(stage: Stage) -> None:
         running = [pool.submit(attack, worker) for worker in range(4)]
         for _ in range(10):
             stage.decrypt()
-        refused = sum(one.result(120) for one in running)
+        refused = sum(one.result(600) for one in running)
     assert refused == 400
     stage.check_unharmed()
 

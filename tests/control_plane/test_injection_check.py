@@ -14,6 +14,8 @@ from kubernetes.client.exceptions import ApiException
 
 from chart_installation import named
 from controller_rig import Process, Rig, running_rig
+from in_force import Asked, wait_asked, wait_roles_in_force
+from left_behind import remove_what_is_left
 from waiting import eventually
 
 VALUES = {
@@ -36,6 +38,8 @@ def rig(
     """Install the chart for a webhook that may be missing."""
     with running_rig(control_plane, api_client, tmp_path_factory.mktemp("rig")) as rig:
         rig.installation.upgrade(VALUES)
+        wait_roles_in_force(api_client, rig.installation.namespace)
+        wait_asked(api_client, Asked.AS_IT_IS)
         rig.start_keyservice()
         yield rig
 
@@ -98,16 +102,13 @@ class Pods:
 
 
 @pytest.fixture
-def pods(rig: Rig, namespace: str) -> Pods:
-    """Give a namespace of its own to a test."""
-    return Pods(rig, namespace)
-
-
-def sample(process: Process, name: str, **labels: str) -> float:
-    """Return the value of a metric; 0 if it isn't there."""
-    return sum(
-        one.value for one in process._samples() if one.name == name and labels.items() <= one.labels.items()
-    )
+def pods(rig: Rig, namespace: str) -> Iterator[Pods]:
+    """Give a namespace of its own to a test; no controller and no pod outlives it."""
+    yield Pods(rig, namespace)
+    for process in rig.processes:
+        if process.name == "controller" and process.popen.poll() is None:
+            process.kill()
+    remove_what_is_left(rig.api)
 
 
 def test_uninjected_pod_is_counted_and_told_about_once(rig: Rig, pods: Pods) -> None:
@@ -126,7 +127,7 @@ def test_uninjected_pod_is_counted_and_told_about_once(rig: Rig, pods: Pods) -> 
 
 
 def _is_counted_and_told(pods: Pods, process: Process) -> bool:
-    counted = sample(process, "datakeys_pods_not_injected", namespace=pods.namespace)
+    counted = process.metric("datakeys_pods_not_injected", namespace=pods.namespace)
     return counted == 1 and bool(pods.notes("orders", "NotInjected"))
 
 
@@ -144,8 +145,8 @@ def test_uninjected_pods_are_evicted_one_after_the_other(rig: Rig, pods: Pods) -
     assert eventually(lambda: not (pods.exists("a") or pods.exists("b")))
     assert pods.exists("c")
     assert pods.exists("bare")
-    assert pods.notes("bare", "NotInjected")
-    assert sample(process, "datakeys_evictions_total", result="evicted") == 2
+    assert eventually(lambda: bool(pods.notes("bare", "NotInjected")))
+    assert eventually(lambda: process.metric("datakeys_evictions_total", result="evicted") == 2)
     assert process.stop() == 0
 
 
@@ -161,7 +162,7 @@ def test_broken_webhook_costs_one_pod(rig: Rig, pods: Pods) -> None:
     pods.create("b", owners[1])
     assert eventually(lambda: bool(pods.notes("b", "NotInjected")))
     assert not eventually(lambda: not (pods.exists("a-new") and pods.exists("b")), 4)
-    assert sample(process, "datakeys_eviction_stopped") == 1
+    assert eventually(lambda: process.metric("datakeys_eviction_stopped") == 1)
     assert process.stop() == 0
 
 
@@ -178,10 +179,10 @@ def test_disruption_budget_holds_an_eviction_up(rig: Rig, pods: Pods) -> None:
     pods.core.patch_namespaced_pod_status("a", pods.namespace, running)
     process = rig.start_controller(**EVICT)
     process.wait_led()
-    assert eventually(lambda: sample(process, "datakeys_evictions_total", result="blocked") >= 1)
+    assert eventually(lambda: process.metric("datakeys_evictions_total", result="blocked") >= 1)
     assert pods.exists("a")
     _allow(policy, pods.namespace, 1)
-    assert eventually(lambda: not pods.exists("a"), 40)
+    assert eventually(lambda: not pods.exists("a"))
     assert process.stop() == 0
 
 
@@ -231,7 +232,8 @@ def test_workload_that_was_annotated_without_the_webhook_is_told(rig: Rig, pods:
     client.BatchV1Api(rig.api).create_namespaced_cron_job(pods.namespace, nightly)
     process = rig.start_controller()
     process.wait_led()
-    assert eventually(lambda: bool(pods.notes("nightly", "NotStamped")))
+    for name in ("nightly", "orders"):
+        assert eventually(lambda name=name: bool(pods.notes(name, "NotStamped")))  # type: ignore[misc]
     assert "kubectl rollout restart deployment/orders" in pods.notes("orders", "NotStamped")[0]
     assert [pods.notes(name, "NotStamped") for name in ("plain", "stamped")] == [[], []]
     assert process.stop() == 0

@@ -11,11 +11,12 @@ from kubernetes import client
 from controller_rig import Process, Rig
 from controller_wire import RefusedError, Wire
 from custom_objects import KEYS, REQUESTS, Objects, fresh_objects
+from datakeys.controller.handlers.re_encrypt_requests import MAX_IN_FLIGHT
 from pod_caller import decrypt, start_pod
 from waiting import eventually
 
-#: More than one slice takes, less than a campaign.
-PER_SECOND = 10
+#: More than one slice takes, and so much less than a campaign that a slow machine comes in time to kill it.
+PER_SECOND = 4
 COUNT = 50
 
 
@@ -52,7 +53,7 @@ def issue(objects: Objects, count: int, **re_encryption: Any) -> list[str]:
     names = [f"r{number}" for number in range(count)]
     for name in names:
         objects.create_request(name)
-    objects.wait_ready(*names, seconds=60)
+    objects.wait_ready(*names)
     return names
 
 
@@ -69,9 +70,9 @@ def rotate(objects: Objects, text: str = "now") -> str:
     return str(key_status(objects)["currentKeyMaterialId"])
 
 
-def wait_phase(objects: Objects, phase: str, seconds: float = 40) -> dict[str, Any]:
+def wait_phase(objects: Objects, phase: str) -> dict[str, Any]:
     """Wait for a phase; return the campaign then."""
-    assert eventually(lambda: campaign(objects).get("phase") == phase, seconds), campaign(objects)
+    assert eventually(lambda: campaign(objects).get("phase") == phase), campaign(objects)
     return campaign(objects)
 
 
@@ -110,18 +111,18 @@ def test_campaign_survives_kill_9_and_no_data_key_changes(
     assert len(set(plaintexts.values())) == COUNT
     material = rotate(objects)
     assert eventually(lambda: campaign(objects).get("done", 0) >= PER_SECOND), campaign(objects)
-    calls = controller.calls("ReEncrypt")
     controller.kill()
     middle = campaign(objects)
     assert (middle["phase"], middle["total"]) == ("Running", COUNT)
     assert middle["done"] < COUNT
-    second = rig.start_controller("two")
+    second = rig.start_controller()
     told = wait_phase(objects, "Complete")
     assert (told["progress"], told["failed"], told["keyMaterialId"]) == ("50/50", 0, material)
     assert told["startedAt"] == middle["startedAt"]
-    assert seconds_of(told) >= COUNT / PER_SECOND - 1
-    # The rate bounds what the first one did after its calls were counted, and what it left half done.
-    assert COUNT - calls - PER_SECOND <= second.calls("ReEncrypt") <= COUNT - calls + 1
+    assert seconds_of(told) >= COUNT / PER_SECOND - 2
+    assert 0 < second.calls("ReEncrypt") < COUNT
+    # What the first one has died without was given in vain.
+    assert COUNT <= len(rig.audited("ReEncrypt", objects.namespace)) <= COUNT + MAX_IN_FLIGHT
     new = blobs(objects, names)
     assert eventually(lambda: secrets_follow(objects, new))
     for name in names:
@@ -131,25 +132,27 @@ def test_campaign_survives_kill_9_and_no_data_key_changes(
         assert decrypt(pod, old[name], objects.namespace, name) == plaintexts[name]
         assert decrypt(pod, new[name], objects.namespace, name) == plaintexts[name]
         assert objects.condition(REQUESTS, name)[:2] == ("True", "Issued")
+    assert eventually(lambda: "ReEncryptionComplete" in objects.event_reasons("main"))
     reasons = objects.event_reasons("main")
     assert (reasons.count("ReEncryptionStarted"), reasons.count("ReEncryptionComplete")) == (1, 1)
     assert second.stop() == 0
 
 
 def test_campaign_pauses_and_goes_on(controller: Process, objects: Objects) -> None:
-    names = issue(objects, 12, enabled=True, paused=True)
+    count = 25
+    names = issue(objects, count, enabled=True, paused=True)
     old = blobs(objects, names)
     rotate(objects)
-    assert wait_phase(objects, "Paused")["progress"] == "0/12"
+    assert wait_phase(objects, "Paused")["progress"] == f"0/{count}"
     assert blobs(objects, names) == old
-    objects.patch(KEYS, "main", {"spec": {"reEncryption": {"paused": False, "requestsPerSecond": 2}}})
+    objects.patch(KEYS, "main", {"spec": {"reEncryption": {"paused": False, "requestsPerSecond": 1}}})
     assert eventually(lambda: campaign(objects).get("done", 0) >= 1)
     objects.patch(KEYS, "main", {"spec": {"reEncryption": {"paused": True}}})
     told = wait_phase(objects, "Paused")
-    assert 1 <= told["done"] < 12
+    assert 1 <= told["done"] < count
     objects.patch(KEYS, "main", {"spec": {"reEncryption": {"paused": False, "requestsPerSecond": 50}}})
-    assert wait_phase(objects, "Complete")["progress"] == "12/12"
-    assert controller.calls("ReEncrypt") == 12
+    assert wait_phase(objects, "Complete")["progress"] == f"{count}/{count}"
+    assert controller.calls("ReEncrypt") == count
     assert not set(old.values()) & set(blobs(objects, names).values())
 
 
@@ -237,7 +240,7 @@ def test_each_new_text_rotates_once(rig: Rig, controller: Process, objects: Obje
     objects.patch(KEYS, "main", {"spec": {"rotateOnDemand": "2026-11-25", "description": "orders"}})
     objects.wait_condition(KEYS, "main", "True", "Applied", type_="Synced")
     controller.kill()
-    second = rig.start_controller("two")
+    second = rig.start_controller()
     second.wait_led()
     objects.patch(KEYS, "main", {"spec": {"description": "again"}})
     generation = objects.get(KEYS, "main")["metadata"]["generation"]

@@ -88,13 +88,7 @@ class Stopped:
         """Use every key: what it needs is opened with the root key."""
         wire = Wire(self.rig, ACCOUNT)
         for key_id in self.key_ids:
-            pairs = {
-                "datakeys.dev/namespace": ACCOUNT,
-                "datakeys.dev/request": "orders",
-                "datakeys.dev/service-account": "app",
-            }
-            members = {"KeyId": key_id, "KeySpec": "AES_256", "EncryptionContext": pairs}
-            assert wire.call("GenerateDataKeyWithoutPlaintext", **members)["CiphertextBlob"]
+            assert wire.generate(key_id, ACCOUNT)
 
     def _read(self) -> Json:
         answer: Any = self._core.read_namespaced_secret(ROOT_KEY, self._namespace)

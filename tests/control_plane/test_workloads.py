@@ -17,8 +17,10 @@ from kubernetes import client
 from annotated_workloads import KINDS, Json, WorkloadClient, build_owner, build_workload
 from controller_rig import Process, Rig, running_rig
 from custom_objects import ALIASES, KEYS, REQUESTS, Objects
-from user_rights import build_alias
-from waiting import eventually
+from datakeys.contract.identity import GROUP, VERSION
+from user_rights import build_alias, try_to
+from waiting import eventually, read_at_rest, wait_for
+from workloads import build_request
 
 DELETE = {"deletion-policy": "Delete"}
 NAME = "orders.deployment"
@@ -150,13 +152,11 @@ def test_redeployed_workload_gets_the_old_data_key(
     assert eventually(lambda: shop.exists(REQUESTS, NAME))
     shop.wait_ready(NAME)
     assert owners(shop) == []
-    before, writes = shop.get(REQUESTS, NAME), controller.writes()
+    before, writes = read_at_rest(lambda: (shop.get(REQUESTS, NAME), controller.writes()))
     workloads.delete("Deployment", "orders")
     wait_event(shop, NAME, "Retained")
     workloads.create(build_workload("Deployment"))
-    time.sleep(1)
-    assert shop.get(REQUESTS, NAME) == before
-    assert controller.writes() == writes
+    assert read_at_rest(lambda: (shop.get(REQUESTS, NAME), controller.writes())) == (before, writes)
 
 
 @pytest.mark.usefixtures("garbage_collector")
@@ -181,11 +181,13 @@ def test_policy_delete_hands_nothing_on(
     shop.wait_ready(NAME)
     old = blob(shop)
     garbage_collector.send_signal(signal.SIGSTOP)
-    workloads.delete("Deployment", "orders")
-    fresh = workloads.create(build_workload("Deployment", annotations=DELETE)).metadata.uid
-    wait_event(shop, "orders", "RequestLeaving")
-    assert blob(shop) == old
-    garbage_collector.send_signal(signal.SIGCONT)
+    try:
+        workloads.delete("Deployment", "orders")
+        fresh = workloads.create(build_workload("Deployment", annotations=DELETE)).metadata.uid
+        wait_event(shop, "orders", "RequestLeaving")
+        assert blob(shop) == old
+    finally:
+        garbage_collector.send_signal(signal.SIGCONT)
     assert eventually(lambda: owners(shop) == [fresh])
     shop.wait_ready(NAME)
     assert blob(shop) != old
@@ -286,11 +288,14 @@ def test_refusal_by_the_cluster_is_told_and_overcome(shop: Objects, workloads: W
     core.create_namespaced_resource_quota(shop.namespace, quota)
     status: Any = {"status": {**quota["spec"], "used": {"count/datakeyrequests.datakeys.dev": "0"}}}
     core.patch_namespaced_resource_quota_status("none", shop.namespace, status)
+    create = client.CustomObjectsApi(shop.api).create_namespaced_custom_object
+    probe = (GROUP, VERSION, shop.namespace, REQUESTS, build_request(shop.namespace, "probe"))
+    wait_for(lambda: "exceeded quota" in try_to(create, *probe, dry_run="All"), "the quota is in force")
     workloads.create(build_workload("Deployment"))
     wait_event(shop, "orders", "Failed")
     assert any("exceeded quota" in note for note in shop.event_notes("orders"))
     core.delete_namespaced_resource_quota("none", shop.namespace)
-    assert eventually(lambda: names(shop) == [NAME], 30)
+    assert eventually(lambda: names(shop) == [NAME])
 
 
 def test_removed_label_ends_the_watch_and_nothing_else(shop: Objects, workloads: WorkloadClient) -> None:
@@ -320,12 +325,10 @@ def test_restart_writes_nothing(rig: Rig, shop: Objects, workloads: WorkloadClie
     expected = _fill(workloads)
     assert eventually(lambda: names(shop) == expected), names(shop)
     shop.wait_ready(*expected)
-    versions, events = shop.versions(), shop.event_notes("orders")
+    versions, events = read_at_rest(lambda: (shop.versions(), shop.event_notes("orders")))
     second = rig.start_controller("restarted", DATAKEYS_LEADER_ELECTION="false")
     assert eventually(lambda: second.metric("datakeys_workloads", state="settled") == len(KINDS) + 2)
-    time.sleep(1)
-    assert shop.versions() == versions
-    assert shop.event_notes("orders") == events
+    assert read_at_rest(lambda: (shop.versions(), shop.event_notes("orders"))) == (versions, events)
     assert second.writes() == {}
     assert second.stop() == 0
 
@@ -339,10 +342,7 @@ def test_two_controllers_at_once_make_one_request_each(
     expected = _fill(workloads)
     assert eventually(lambda: names(shop) == expected), names(shop)
     shop.wait_ready(*expected)
-    time.sleep(2)
-    versions = shop.versions()
+    read_at_rest(shop.versions)
     for name in expected:
         assert shop.secret(name).data["ciphertextBlob"] == blob(shop, name)
-    time.sleep(2)
-    assert shop.versions() == versions
     assert second.stop() == 0

@@ -3,10 +3,13 @@
 Zone: tests. The tests that use them run without the webhook: what it would have added is added here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from kubernetes import client
+from kubernetes.client.exceptions import ApiException
 
 from datakeys.contract.identity import ANNOTATION_KEY, ANNOTATION_WORKLOAD, LABEL_INJECT
 
@@ -96,6 +99,16 @@ def _spec(kind: str, template: Json) -> Json:
     return {"selector": {"matchLabels": _MATCHED}, "template": template, **services}
 
 
+@contextmanager
+def unless_gone() -> Iterator[None]:
+    """Don't mind if an object isn't there any more."""
+    try:
+        yield
+    except ApiException as error:
+        if error.status != 404:
+            raise
+
+
 @dataclass(frozen=True)
 class WorkloadClient:
     """The workloads of one namespace, as a user sees them."""
@@ -130,10 +143,11 @@ class WorkloadClient:
         return any(item.metadata.name == name for item in self._call("list", kind, None).items)
 
     def delete_all(self) -> None:
-        """Delete all workloads and pods."""
+        """Delete all workloads and pods; the garbage collector may do the same meanwhile."""
         for kind in (*KINDS, "Pod"):
             for item in self._call("list", kind, None).items:
-                self.delete(kind, item.metadata.name)
+                with unless_gone():
+                    self.delete(kind, item.metadata.name)
 
     def _call(self, verb: str, kind: str, body: Any, *names: str, **options: Any) -> Any:
         api = {"Job": client.BatchV1Api, "CronJob": client.BatchV1Api, "Pod": client.CoreV1Api}

@@ -15,6 +15,8 @@ from kubernetes import client
 
 from chart_installation import named
 from controller_rig import Rig
+from in_force import Asked, wait_asked
+from waiting import WAIT_SECONDS
 
 WEBHOOK: Final = "datakeys-webhook"
 
@@ -23,7 +25,7 @@ def connect(address: tuple[str, int], name: str, read_bundle: Callable[[], str])
     """Shake hands as a client that trusts a bundle and nothing else; return the certificate's issuer."""
     context = ssl.create_default_context(cadata=read_bundle())
     with (
-        socket.create_connection(address, timeout=5) as plain,
+        socket.create_connection(address, timeout=WAIT_SECONDS) as plain,
         context.wrap_socket(plain, server_hostname=name) as tls,
     ):
         certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
@@ -89,6 +91,10 @@ class Stage:
             for index in range(len(found.webhooks))
         ]
         self.admission.patch_mutating_webhook_configuration(WEBHOOK, patch)
+
+    def wait_admitted(self) -> None:
+        """Wait until the API server goes by what was changed in the webhook's registration and Service."""
+        wait_asked(self.rig.api, Asked.STAMPED)
 
     def admit(self) -> None:
         """Create a labelled pod by dry run; it must come back injected."""

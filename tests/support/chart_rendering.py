@@ -51,7 +51,7 @@ def run_helm(*arguments: str, kubeconfig: Path | None = None) -> subprocess.Comp
     }
     environment["KUBECONFIG"] = str(kubeconfig) if kubeconfig else os.devnull
     return subprocess.run(
-        [find_helm(), *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [find_helm(), *arguments], env=environment, capture_output=True, text=True, check=False, timeout=600
     )
 
 

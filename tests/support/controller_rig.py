@@ -5,6 +5,7 @@ thing is faked, name resolution: the key service's name leads to the loopback ad
 """
 
 import itertools
+import json
 import os
 import signal
 import socket
@@ -26,13 +27,15 @@ from prometheus_client.samples import Sample
 from chart_installation import Installation, installed_chart
 from datakeys.contract.identity import AUDIENCE, TRUST_BUNDLE_CONFIG_MAP, TRUST_BUNDLE_KEY
 from in_force import leave_webhook_out
-from live_files import replace_text
+from live_files import read_whole_lines, replace_text
 from ports import find_free_port
-from waiting import eventually, wait_for
+from waiting import WAIT_SECONDS, eventually, wait_for
 
 ROOT: Final = Path(__file__).parents[2]
 CLUSTER_NAME: Final = "cluster-1"
 TOKEN_SECONDS: Final = 7200
+#: A Lease that another controller takes over soon.
+SHORT_LEASE: Final = {"DATAKEYS_LEASE_SECONDS": "10", "DATAKEYS_RENEW_DEADLINE_SECONDS": "8"}
 _RESOLVER: Final = """
 import socket
 _original = socket.getaddrinfo
@@ -72,7 +75,7 @@ class Process:
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGTERM)
         try:
-            return self.popen.wait(20)
+            return self.popen.wait(WAIT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
@@ -80,7 +83,7 @@ class Process:
     def writes(self) -> dict[tuple[str, str], int]:
         """Return how many writes of each kind and verb it has made, Leases and Events left out."""
         counts = {}
-        for sample in self._samples():
+        for sample in self._told():
             labels = sample.labels
             if sample.name == "datakeys_writes_total" and labels["kind"] not in ("leases", "events"):
                 counts[labels["kind"], labels["verb"]] = int(sample.value)
@@ -90,14 +93,17 @@ class Process:
         """Return how many calls of an operation of the key service it has made."""
         return sum(
             int(sample.value)
-            for sample in self._samples()
+            for sample in self._told()
             if sample.name == "datakeys_keyservice_calls_total" and sample.labels["operation"] == operation
         )
 
     def metric(self, name: str, **labels: str) -> float:
-        """Return the value of a metric, 0 if there is none."""
-        found = [sample.value for sample in self._samples() if (sample.name, sample.labels) == (name, labels)]
-        return sum(found)
+        """Return the sum of all values of a metric that have these labels, 0 if there are none."""
+        return sum(
+            sample.value
+            for sample in self._told()
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
     def wait_led(self) -> None:
         """Wait until it leads."""
@@ -110,16 +116,32 @@ class Process:
     def answers(self, path: str) -> int:
         """Return the HTTP status of its health server, 0 without an answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.health_port}{path}", timeout=WAIT_SECONDS
+            ) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
         except OSError:
             return 0
 
+    def _told(self) -> list[Sample]:
+        """Return the metrics of a process that lives: no answer isn't taken for nothing done."""
+        found: list[Sample] = []
+
+        def answers() -> bool:
+            found.extend(self._samples())
+            return bool(found)
+
+        assert eventually(answers), self.log.read_text()[-2000:]
+        return found
+
     def _samples(self) -> Iterator[Sample]:
+        """Yield the metrics; none if the process has ended, or doesn't serve yet."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/metrics", timeout=5) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.health_port}/metrics", timeout=WAIT_SECONDS
+            ) as answer:
                 text = answer.read().decode()
         except OSError:
             return
@@ -189,8 +211,9 @@ class Rig:
             "DATAKEYS_KEYSERVICE_CA_FILE": str(self.folder / "ca.crt"),
             "DATAKEYS_TOKEN_FILE": str(token),
             "DATAKEYS_IDENTITY": identity,
-            "DATAKEYS_LEASE_SECONDS": "4",
-            "DATAKEYS_RENEW_DEADLINE_SECONDS": "3",
+            # Long, so that it is no leader's end if the machine stands still for a while.
+            "DATAKEYS_LEASE_SECONDS": "120",
+            "DATAKEYS_RENEW_DEADLINE_SECONDS": "100",
             "DATAKEYS_LEASE_RETRY_SECONDS": "1",
             **extra,
         }
@@ -205,6 +228,13 @@ class Rig:
             **extra,
         }
         return self._start("webhook", environment)
+
+    def audited(self, operation: str, account: str) -> list[dict[str, Any]]:
+        """Return the audit records of all calls of an operation for a namespace that weren't refused."""
+        logs = [process.log for process in self.processes if process.name == "keyservice"]
+        lines = [line for log in logs for line in read_whole_lines(log) if account in line]
+        records = [json.loads(line) for line in lines]
+        return [it for it in records if it.get("eventName") == operation and "errorCode" not in it]
 
     def stop_all(self) -> None:
         """End every process that was started here."""

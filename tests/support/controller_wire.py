@@ -12,8 +12,18 @@ from typing import Any
 
 from controller_rig import Rig
 from datakeys.contract.identity import AUDIENCE, HEADER_ACCOUNT
+from waiting import WAIT_SECONDS
 
 Json = dict[str, Any]
+
+
+def build_context(namespace: str, request: str = "orders", account: str = "app") -> Json:
+    """Return the encryption context that binds a request's data key to its pods."""
+    return {
+        "datakeys.dev/namespace": namespace,
+        "datakeys.dev/request": request,
+        "datakeys.dev/service-account": account,
+    }
 
 
 class RefusedError(Exception):
@@ -62,7 +72,7 @@ class Wire:
             headers[HEADER_ACCOUNT] = self.namespace
         context = ssl.create_default_context(cafile=str(self.rig.folder / "ca.crt"))
         connection = _Loopback(
-            self.rig.keyservice_host, self.rig.keyservice_port, context=context, timeout=20
+            self.rig.keyservice_host, self.rig.keyservice_port, context=context, timeout=WAIT_SECONDS
         )
         connection.tls = context
         try:
@@ -74,3 +84,13 @@ class Wire:
         if response.status != 200:
             raise RefusedError(str(answer.get("__type")), str(answer.get("message")))
         return answer
+
+    def generate(self, key_id: str, namespace: str) -> str:
+        """Return a new encrypted data key of a namespace, in base64."""
+        answer = self.call(
+            "GenerateDataKeyWithoutPlaintext",
+            KeyId=key_id,
+            KeySpec="AES_256",
+            EncryptionContext=build_context(namespace),
+        )
+        return str(answer["CiphertextBlob"])

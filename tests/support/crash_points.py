@@ -134,6 +134,12 @@ class Passed:
             death = point if died else death
         return cls(tuple(points), death)
 
+    @property
+    def is_under_way(self) -> bool:
+        """Return whether a call waits for its answer."""
+        moments = Counter(point.moment for point in self.points)
+        return moments[Moment.BEFORE] > moments[Moment.AFTER]
+
     def of(self, *places: str) -> tuple[Point, ...]:
         """Return the points in calls that concern one of these places."""
         return tuple(point for point in self.points if point.call.split()[1] in places)

@@ -24,8 +24,8 @@ _WATCHES: Final = ("cluster datakeyrequests", "cluster kmskeys", "cluster deploy
 _SETTLED_SECONDS: Final = 120.0
 #: How long is waited for a call that isn't made every time.
 _UNCERTAIN_SECONDS: Final = 3.0
-#: How long nothing is called before a controller counts as idle.
-_IDLE_SECONDS: Final = 1.0
+#: How long nothing is called, and no call waits for its answer, before a controller counts as idle.
+_IDLE_SECONDS: Final = 1.5
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,11 @@ class Run:
 
     def wait_until_idle(self) -> None:
         """Wait until the controller calls nobody any more."""
-        count = -1
-        while count < (count := len(self._controller.passed.points)):
+        count, passed = -1, self._controller.passed
+        while count < len(passed.points) or passed.is_under_way:
+            count = len(passed.points)
             self._controller.wait_for_death(_IDLE_SECONDS)
+            passed = self._controller.passed
 
     def end(self) -> Passed:
         """Kill the last controller; return what it has done."""

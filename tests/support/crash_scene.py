@@ -4,7 +4,6 @@ Zone: tests. What was visible is read from the API server's own history, so noth
 """
 
 import hashlib
-import json
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from controller_wire import Wire
 from custom_objects import KEYS, REQUESTS, Objects, fresh_objects
 from datakeys.contract.data_key_versions import build_version_secret_name
 from datakeys.contract.identity import GROUP, VERSION
-from live_files import read_whole_lines
 from pod_caller import decrypt, start_pod
 
 Json = dict[str, Any]
@@ -98,13 +96,7 @@ class Scene:
 
     def generated(self) -> list[str]:
         """Return the SHA-256 of every ciphertext that was generated, as the audit records have it."""
-        (log,) = {process.log for process in self.rig.processes if process.name == "keyservice"}
-        records = [json.loads(line) for line in read_whole_lines(log) if self.namespace in line]
-        return [
-            record["ciphertextBlobSha256"]
-            for record in records
-            if record.get("eventName") == GENERATE and "errorCode" not in record
-        ]
+        return [record["ciphertextBlobSha256"] for record in self.rig.audited(GENERATE, self.namespace)]
 
     def rotations(self) -> int:
         """Return how often the namespace's own KMS key has been rotated."""

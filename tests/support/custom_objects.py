@@ -12,14 +12,17 @@ from typing import Any, Final
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from annotated_workloads import unless_gone
 from datakeys.contract.identity import GROUP, VERSION
-from waiting import eventually
+from waiting import WAIT_SECONDS, eventually
 from workloads import build_key, build_request
 
 REQUESTS: Final = "datakeyrequests"
 KEYS: Final = "kmskeys"
 ALIASES: Final = "kmsaliases"
 GRANTS: Final = "kmsgrants"
+#: In seconds: until an event has its effect, on a slow machine too; who misses it looks again after a minute.
+SOON: Final = 45.0
 Json = dict[str, Any]
 
 
@@ -88,7 +91,7 @@ class Objects:
                 return item["status"], item["reason"], item["message"]
         return "", "", ""
 
-    def wait_ready(self, *names: str, plural: str = REQUESTS, seconds: float = 30.0) -> None:
+    def wait_ready(self, *names: str, plural: str = REQUESTS, seconds: float = WAIT_SECONDS) -> None:
         """Wait until objects are Ready."""
         for name in names:
             self.wait_condition(plural, name, "True", seconds=seconds)
@@ -101,16 +104,18 @@ class Objects:
         reason: str = "",
         *,
         type_: str = "Ready",
-        seconds: float = 30,
+        seconds: float = WAIT_SECONDS,
     ) -> str:
         """Wait until a condition has a status and a reason; return its message."""
+        found = ("", "", "")
 
         def reached() -> bool:
+            nonlocal found
             found = self.condition(plural, name, type_)
             return found[0] == status and reason in ("", found[1])
 
         assert eventually(reached, seconds), (name, self.get(plural, name).get("status"))
-        return self.condition(plural, name, type_)[2]
+        return found[2]
 
     def secret(self, name: str) -> Any:
         """Return a Secret, or None."""
@@ -157,14 +162,13 @@ class Objects:
         return [event["note"] for event in self._events(name)]
 
     def remove_all(self) -> None:
-        """Remove all objects of the group, finalizers or not."""
+        """Remove all objects of the group, finalizers or not; others may do the same meanwhile."""
         for plural in (REQUESTS, KEYS, ALIASES, GRANTS):
-            answer = self._custom.list_namespaced_custom_object(GROUP, VERSION, self.namespace, plural)
-            for item in answer["items"]:
+            for item in self.list(plural):
                 name = item["metadata"]["name"]
-                if item["metadata"].get("finalizers"):
-                    self.patch(plural, name, {"metadata": {"finalizers": None}})
-                if self.exists(plural, name):
+                with unless_gone():
+                    if item["metadata"].get("finalizers"):
+                        self.patch(plural, name, {"metadata": {"finalizers": None}})
                     self.delete(plural, name)
 
     def _events(self, name: str) -> Sequence[Json]:
@@ -187,5 +191,7 @@ def fresh_objects(api: client.ApiClient) -> Iterator[Objects]:
     body: Any = {"metadata": {"name": name}}
     client.CoreV1Api(api).create_namespace(body)
     objects = Objects(api, name)
-    yield objects
-    objects.remove_all()
+    try:
+        yield objects
+    finally:
+        objects.remove_all()

@@ -22,12 +22,18 @@ from kubernetes import client
 from controller_rig import Process, Rig, running_rig
 from ports import find_free_port
 from relay import Relay
-from steady_load import UNREACHABLE
+from steady_load import CALL_SECONDS, UNREACHABLE
 from testcluster import backend, processes
 from waiting import eventually
 
 REPLICAS: Final = 2
 _LOOK_SECONDS: Final = 0.3
+#: Short, so that it runs out while a component of the cluster is away.
+_LEASE: Final = {
+    "DATAKEYS_LEASE_SECONDS": "4",
+    "DATAKEYS_RENEW_DEADLINE_SECONDS": "3",
+    "DATAKEYS_LEASE_RETRY_SECONDS": "1",
+}
 
 
 class Kubelet:
@@ -43,7 +49,7 @@ class Kubelet:
         self.ended: list[Process] = []
         self._starts = starts
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="kubelet")
+        self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
 
     def __enter__(self) -> Self:
         """Look after them."""
@@ -59,7 +65,7 @@ class Kubelet:
 
     def wait_leader(self) -> Process:
         """Return the process that leads."""
-        assert eventually(lambda: any(map(Process.is_leader, self.running)), 60)
+        assert eventually(lambda: any(map(Process.is_leader, self.running)))
         return next(filter(Process.is_leader, self.running))
 
     def _run(self) -> None:
@@ -73,8 +79,8 @@ class Kubelet:
             process = self._starts[number]()
         except UNREACHABLE:
             return  # no token without an API server: once more in a moment
-        self.ended.append(self.running[number])
-        self.running[number] = process
+        former, self.running[number] = self.running[number], process
+        self.ended.append(former)
 
 
 @dataclass
@@ -97,7 +103,7 @@ class FaultStage:
         """Start a key service and wait until it is ready."""
         environment = {"DATAKEYS_LISTEN": f"127.0.0.1:{self.ports[number]}", **extra}
         process = self.rig.launch_keyservice(**environment)
-        assert eventually(lambda: process.answers("/readyz") == 200, 60), process.log.read_text()[-2000:]
+        assert eventually(lambda: process.answers("/readyz") == 200), process.log.read_text()[-2000:]
         return process
 
     def keep_replicas(self) -> Kubelet:
@@ -107,9 +113,10 @@ class FaultStage:
         return Kubelet(*(lambda number=number: self.start_replica(number) for number in range(REPLICAS)))
 
     def controllers(self, number: int = 2, **extra: str) -> Kubelet:
-        """Run controllers."""
+        """Run controllers; one that loses its Lease because the machine stands still is started again."""
         names = [f"controller-{it}" for it in range(number)]
-        return Kubelet(*(lambda name=name: self.rig.start_controller(name, **extra) for name in names))
+        settings = {**_LEASE, **extra}
+        return Kubelet(*(lambda name=name: self.rig.start_controller(name, **settings) for name in names))
 
     def away(self, component: str, seconds: float = 0.0) -> None:
         """Kill a component of the cluster with SIGKILL; bring it back after a time, wait until it serves."""
@@ -118,7 +125,7 @@ class FaultStage:
         processes.end([daemon])
         time.sleep(seconds)
         processes.start(directory, component, daemon.command, daemon.environment)
-        assert eventually(self._serves, 90), component
+        assert eventually(self._serves), component
 
     def compact(self) -> int:
         """Make etcd forget all former revisions; return the one that is left."""
@@ -134,11 +141,15 @@ class FaultStage:
         return revision
 
     def _serves(self) -> bool:
+        """Return whether the API server says that it is ready: it judges requests by its policies, too."""
+        method, url, headers, *_ = self.rig.api.param_serialize(
+            "GET", "/readyz", auth_settings=["BearerToken"]
+        )
         try:
-            client.CoreV1Api(self.rig.api).list_namespace(_request_timeout=5)
+            answer = self.rig.api.call_api(method, url, headers, _request_timeout=CALL_SECONDS)
+            return bool(answer.status == 200)
         except UNREACHABLE:
             return False
-        return True
 
 
 @contextmanager
@@ -165,6 +176,6 @@ def running_stage(
             stage = FaultStage(kubeconfig, rig, to_cluster, to_keyservices, ports)
             rig.start_keyservice(DATAKEYS_LISTEN=f"127.0.0.1:{ports[0]}")
             first = rig.processes[-1]
-            assert eventually(lambda: first.answers("/readyz") == 200, 60), first.log.read_text()[-2000:]
+            assert eventually(lambda: first.answers("/readyz") == 200), first.log.read_text()[-2000:]
             stage.replicas = [first, *(stage.start_replica(number) for number in range(1, REPLICAS))]
             yield stage

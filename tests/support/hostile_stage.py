@@ -15,6 +15,7 @@ import yaml
 from controller_rig import ROOT, Process, Rig
 from controller_wire import Wire
 from live_files import read_whole_lines
+from waiting import WAIT_SECONDS, eventually
 
 NAMESPACE: Final = "shop"
 #: Of the pod's data key.
@@ -36,8 +37,8 @@ class Stage:
     ciphertext: str
 
     def decrypt(self) -> None:
-        """Decrypt on a connection of its own, trying again for a minute as the sidecar does for ever."""
-        deadline = time.monotonic() + 60
+        """Decrypt on a connection of its own, trying again for some time as the sidecar does for ever."""
+        deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
                 answer = self.pod.call("Decrypt", CiphertextBlob=self.ciphertext, EncryptionContext=CONTEXT)
@@ -50,7 +51,7 @@ class Stage:
 
     def connect(self) -> socket.socket:
         """Return a TCP connection."""
-        return socket.create_connection(("127.0.0.1", self.rig.keyservice_port), 20)
+        return socket.create_connection(("127.0.0.1", self.rig.keyservice_port), WAIT_SECONDS)
 
     def connect_securely(self) -> ssl.SSLSocket:
         """Return a TLS connection."""
@@ -68,17 +69,12 @@ class Stage:
                 secure.sendall(head.encode("latin-1") + body)
             return _read_answer(secure)
 
-    def peak_bytes(self) -> int:
-        """Return the most memory that the process has ever had resident."""
-        text = Path(f"/proc/{self.process.popen.pid}/status").read_text()
-        return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmHWM:"))) * 1024
-
     def check_unharmed(self) -> None:
         """Check that the process lives, is ready, has kept to the chart's memory, and has failed nowhere."""
         assert self.process.popen.poll() is None
-        assert self.process.answers("/readyz") == 200
-        peak = self.peak_bytes()
-        assert peak < memory_limit(), f"{peak / 1e6:.0f} MB"
+        assert eventually(lambda: self.process.answers("/readyz") == 200)
+        peak = peak_bytes(self.process.popen.pid)
+        assert peak < memory_limit("keyservice"), f"{peak / 1e6:.0f} MB"
         lines = [json.loads(line) for line in read_whole_lines(self.process.log) if line.startswith("{")]
         assert [line for line in lines if line.get("level") in ("ERROR", "CRITICAL")] == []
 
@@ -92,8 +88,14 @@ def _read_answer(secure: ssl.SSLSocket) -> tuple[int, bytes]:
     return (int(head.split(b" ")[1]), body) if head else (0, b"")
 
 
-def memory_limit() -> int:
-    """Return the container's limit in bytes, as the chart sets it."""
+def peak_bytes(pid: int) -> int:
+    """Return the most memory that a process has ever had resident."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmHWM:"))) * 1024
+
+
+def memory_limit(process: str) -> int:
+    """Return the limit of a process' container in bytes, as the chart sets it."""
     values = yaml.safe_load((ROOT / "charts/datakey-operator/values.yaml").read_text())
-    text = values["keyservice"]["resources"]["limits"]["memory"]
+    text = values[process]["resources"]["limits"]["memory"]
     return int(text[:-2]) * _UNITS[text[-2:]]

@@ -4,13 +4,14 @@ Zone: tests.
 """
 
 import itertools
-import threading
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any, Final, Self
+from functools import partial
+from typing import Any, Final
 
 from kubernetes import client
 
+from background import Background
 from custom_objects import REQUESTS, Json, Objects
 from datakeys.contract.identity import GROUP, VERSION
 from steady_load import UNREACHABLE
@@ -18,7 +19,7 @@ from steady_load import UNREACHABLE
 _CALL_SECONDS: Final = 5.0
 
 
-class Meddler:
+class Meddler(Background):
     """Patches what the controller works on, as fast as it sees it, without looking at versions.
 
     Attributes:
@@ -26,37 +27,18 @@ class Meddler:
     """
 
     def __init__(self, objects: Objects) -> None:
+        super().__init__(
+            *(partial(self._try, work) for work in (self._meddle_at_once, self._meddle_with_all))
+        )
         self.patches = 0
         self._objects = objects
         self._numbers = itertools.count()
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(work,))
-            for work in (self._meddle_at_once, self._meddle_with_all)
-        ]
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
-        self.stop()
-
-    def stop(self) -> None:
-        """End, and wait until the last patch is done."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, work: Callable[[], None]) -> None:
-        while not self._stop.is_set():
-            try:
-                work()
-            except UNREACHABLE:
-                self._stop.wait(0.1)
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except UNREACHABLE:
+            self.stopped.wait(0.1)
 
     def _meddle_at_once(self) -> None:
         """Label requests as soon as they are made: while the controller is at work on them."""
@@ -84,7 +66,7 @@ class Meddler:
             self._label(name)
             self._patch_status(name, {"conditions": [], "observedGeneration": 0})
             self._label_secret(name)
-            if self._stop.wait(0.02):
+            if self.stopped.wait(0.02):
                 return
 
     def _label(self, name: str) -> None:

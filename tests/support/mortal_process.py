@@ -134,4 +134,4 @@ def wait_until_in_place(controller: MortalController, places: tuple[str, ...]) -
             return True
         return wanted <= {point.call for point in controller.passed.points}
 
-    assert eventually(in_place, 30), controller.log.read_text()[-2000:]
+    assert eventually(in_place), controller.log.read_text()[-2000:]

@@ -7,7 +7,7 @@ from typing import Any
 from kubernetes import client
 
 from controller_rig import TOKEN_SECONDS, Rig
-from controller_wire import Wire
+from controller_wire import Wire, build_context
 from datakeys.contract.identity import AUDIENCE
 
 
@@ -42,12 +42,7 @@ def decrypt(
         account: The pod's ServiceAccount.
         pairs: The request's own encryption context.
     """
-    context = {
-        **pairs,
-        "datakeys.dev/namespace": namespace,
-        "datakeys.dev/request": request,
-        "datakeys.dev/service-account": account,
-    }
+    context = {**pairs, **build_context(namespace, request, account)}
     answer = pod.call("Decrypt", CiphertextBlob=ciphertext, EncryptionContext=context)
     return base64.b64decode(answer["Plaintext"])
 

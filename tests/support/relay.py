@@ -10,6 +10,8 @@ import threading
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, Self, TypeVar
 
+from waiting import WAIT_SECONDS
+
 _CHUNK_BYTES: Final = 65536
 T = TypeVar("T")
 
@@ -28,7 +30,7 @@ class Relay:
         self.accepted = self.refused = 0
         self._targets = itertools.cycle(targets)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="relay")
+        self._thread = threading.Thread(target=self._loop.run_forever, name="relay", daemon=True)
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -51,7 +53,7 @@ class Relay:
         return self._run(self._cut())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_SECONDS)
 
     async def _start(self) -> None:
         self._server = await asyncio.start_server(self._accept, self._host, 0)

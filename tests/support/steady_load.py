@@ -21,7 +21,7 @@ from custom_objects import KEYS, REQUESTS, Json, Objects
 from datakeys.contract.identity import GROUP, SECRET_TYPE, VERSION
 from datakeys.contract.workload import Workload, build_request_name
 from pod_caller import decrypt, start_pod
-from waiting import eventually
+from waiting import WAIT_SECONDS, eventually
 from workloads import build_request
 
 PAUSE_SECONDS: Final = 0.1
@@ -64,9 +64,9 @@ class Load:
         """Make the key, and begin."""
         self.objects.create_key()
         self.objects.create_manifest("kmsaliases", "KmsAlias", "main", {"targetKeyRef": {"name": "main"}})
-        self.objects.wait_ready("main", plural=KEYS, seconds=60)
-        self.objects.wait_ready("main", plural="kmsaliases", seconds=60)
-        self._threads = [threading.Thread(target=self._make), threading.Thread(target=self._observe)]
+        self.objects.wait_ready("main", plural=KEYS)
+        self.objects.wait_ready("main", plural="kmsaliases")
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._make, self._observe)]
         for thread in self._threads:
             thread.start()
         return self
@@ -82,7 +82,11 @@ class Load:
     def wait_for(self, more: int) -> None:
         """Wait until so many more requests were taken."""
         wanted = len(self.names) + more
-        assert eventually(lambda: len(self.names) >= wanted, 90), (wanted, len(self.names), self.refusals)
+        assert eventually(lambda: len(self.names) >= wanted), (wanted, len(self.names), self.refusals)
+
+    def wait_deleted(self) -> None:
+        """Wait until a Secret was deleted: on a slow machine there is none yet when its turn comes."""
+        assert eventually(lambda: self.deleted > 0), self.refusals
 
     def audit(self) -> int:
         """End the load, wait until all is done, and decrypt everything; return the number of data keys.
@@ -92,14 +96,14 @@ class Load:
         """
         self._stop.set()
         self._threads[0].join()
-        assert eventually(self._all_ready, 180), self._unfinished()
+        assert eventually(self._all_ready, 2 * WAIT_SECONDS), self._unfinished()
         blobs = {name: str(status["ciphertextBlob"]) for name, status in self._statuses().items()}
         assert set(blobs) == set(self.names)
-        assert eventually(lambda: set(self._seen) == set(blobs), 60)
+        assert eventually(lambda: set(self._seen) == set(blobs))
         self._ended.set()
         self._threads[1].join()
         assert self._seen == {name: {blob} for name, blob in blobs.items()}
-        assert eventually(lambda: self._secrets() == blobs, 60), self._find_odd_secrets(blobs)
+        assert eventually(lambda: self._secrets() == blobs), self._find_odd_secrets(blobs)
         assert len(set(blobs.values())) == len(blobs)
         pod, namespace = start_pod(self.rig, self.objects.namespace), self.objects.namespace
         plaintexts = [decrypt(pod, blob, namespace, name) for name, blob in blobs.items()]
@@ -144,7 +148,7 @@ class Load:
                 return isinstance(error, ApiException) and error.status == 409
             return True
 
-        return eventually(taken, 60)
+        return eventually(taken)
 
     def _create_request(self, number: int) -> None:
         body = build_request(self.objects.namespace, f"r{number:04d}")

@@ -16,13 +16,13 @@ def ready_pod(cluster: Cluster, room: str) -> str:
     """Return a Ready pod of a room; after the fault tests one may still be starting again."""
 
     def ready() -> str:
-        pods = cluster.get("pods", "-n", SYSTEM_NAMESPACE, "-l", f"app.kubernetes.io/component={room}")[
-            "items"
-        ]
-        return min((pod["metadata"]["name"] for pod in pods if _is_ready(pod)), default="")
+        return min(
+            (pod["metadata"]["name"] for pod in system_pods(cluster, room) if _is_ready(pod)), default=""
+        )
 
-    return str(wait_until(f"a pod of {room} is Ready", 180, ready))
+    return str(wait_until(f"a pod of {room} is Ready", 300, ready))
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in pod["status"]["conditions"])
+    conditions = pod["status"].get("conditions", [])
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)

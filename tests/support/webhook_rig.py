@@ -3,13 +3,11 @@
 Zone: tests.
 """
 
-import datetime as dt
 import ipaddress
 import os
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,15 +18,13 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from kubernetes import client
 
 from chart_installation import Installation, installed_chart
+from in_force import Asked, wait_asked
+from loopback_certificate import write_certificate
 from ports import find_free_port
-from waiting import wait_for
+from waiting import WAIT_SECONDS, wait_for
 
 OPERATOR: Final = Path(__file__).parents[2] / "operator"
 NAME: Final = "datakeys-webhook"
@@ -64,10 +60,10 @@ def running_webhook_process(
     """Do the same, and give the process."""
     address = find_own_address(api.configuration.host)
     port, health_port = find_free_port(address), find_free_port("127.0.0.1")
-    _write_certificate(folder / "tls", address)
+    write_certificate(folder / "tls", address)
     with installed_chart(kubeconfig) as installation:
         _write_kubeconfig(folder / "kubeconfig", installation, api)
-        _point_to(api, f"https://{address}:{port}")
+        point_to(api, f"https://{address}:{port}")
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(OPERATOR),
@@ -86,10 +82,11 @@ def running_webhook_process(
         running = RunningWebhook(installation, process, address, port, folder / "webhook.log", health_url)
         try:
             wait_for(running.is_ready, "the webhook is ready")
+            wait_asked(api, Asked.STAMPED)
             yield running
         finally:
             process.terminate()
-            assert process.wait(30) == 0, (folder / "webhook.log").read_text()[-2000:]
+            assert process.wait(WAIT_SECONDS) == 0, (folder / "webhook.log").read_text()[-2000:]
 
 
 def find_own_address(server: str) -> str:
@@ -103,39 +100,9 @@ def find_own_address(server: str) -> str:
     return own
 
 
-def _write_certificate(folder: Path, address: str) -> None:
-    """Write tls.crt, tls.key and ca.crt as the key service would: here one certificate is all of it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-    )
-    folder.mkdir()
-    (folder / "tls.crt").write_bytes(certificate)
-    (folder / "ca.crt").write_bytes(certificate)
-    (folder / "tls.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-
-
 def _write_kubeconfig(path: Path, installation: Installation, api: client.ApiClient) -> None:
     """Write a kubeconfig that is the webhook's ServiceAccount, and nobody else."""
-    body: Any = {"spec": {"expirationSeconds": 3600}}
+    body: Any = {"spec": {"expirationSeconds": 7200}}
     token: Any = client.CoreV1Api(api).create_namespaced_service_account_token(
         NAME, installation.namespace, body
     )
@@ -144,7 +111,7 @@ def _write_kubeconfig(path: Path, installation: Installation, api: client.ApiCli
     path.write_text(yaml.safe_dump(admin))
 
 
-def _point_to(api: client.ApiClient, url: str) -> None:
+def point_to(api: client.ApiClient, url: str) -> None:
     """Make the API server call this machine instead of the Service, on the same paths."""
     admission = client.AdmissionregistrationV1Api(api)
     present: Any = admission.read_mutating_webhook_configuration(NAME)
@@ -162,7 +129,7 @@ def _point_to(api: client.ApiClient, url: str) -> None:
 def _is_ready(url: str) -> bool:
     """Return whether the webhook says that it is ready."""
     try:
-        with urllib.request.urlopen(url) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(url, timeout=WAIT_SECONDS) as answer:  # noqa: S310 - loopback
             return bool(answer.status == 200)
-    except urllib.error.URLError:
+    except OSError:
         return False

@@ -15,6 +15,8 @@ KINDS: Final = ("Pod", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob
 #: Kinds whose pods end by themselves.
 FINITE: Final = ("Pod", "Job", "CronJob")
 DELIVERIES: Final = ("file", "socket", "init", "aws-endpoint")
+#: Much longer than a slow machine needs to end a pod.
+GRACE_SECONDS: Final = 180
 LABEL_CELL: Final = "matrix-cell"
 #: The DataKeyRequest that all cells of a namespace ask for, the name of their own, the alias of the KMS key.
 SHARED: Final = "shared"
@@ -147,8 +149,8 @@ def build_cell(namespace: str, cell: Cell) -> Manifest:
     pod["metadata"]["labels"] = {LABEL_CELL: cell.name}
     pod["spec"]["securityContext"] = pod_security
     pod["spec"]["containers"][0]["securityContext"] = container_security
-    # The usual time: a sidecar that ignores SIGTERM would hold its pod for that long.
-    pod["spec"]["terminationGracePeriodSeconds"] = 30
+    # A sidecar that ignores SIGTERM would hold its pod for that long.
+    pod["spec"]["terminationGracePeriodSeconds"] = GRACE_SECONDS
     workload = wrap_pod(cell.kind, pod, **({"replicas": cell.pods} if cell.pods > 1 else {}))
     workload["metadata"]["annotations"] = asked
     return workload
@@ -170,7 +172,9 @@ def wrap_pod(kind: str, pod: Manifest, **spec: Any) -> Manifest:
         return {"apiVersion": "batch/v1", "kind": kind, "metadata": metadata, "spec": body}
     if kind == "CronJob":
         job = {"spec": {"template": template, "backoffLimit": 0}}
-        body = {"schedule": "* * * * *", "concurrencyPolicy": "Forbid", "jobTemplate": job, **spec}
+        # Every Job stays to be looked at.
+        kept = {"successfulJobsHistoryLimit": 1000, "concurrencyPolicy": "Forbid"}
+        body = {"schedule": "* * * * *", **kept, "jobTemplate": job, **spec}
         return {"apiVersion": "batch/v1", "kind": kind, "metadata": metadata, "spec": body}
     body = {"selector": {"matchLabels": {"app": name}}, "template": template, **spec}
     if kind == "StatefulSet":
@@ -187,7 +191,7 @@ def is_done(pod: Manifest) -> bool:
 
 
 def wait_for_reports(
-    cluster: Cluster, namespace: str, selector: str, pods: Collection[str], seconds: float = 180
+    cluster: Cluster, namespace: str, selector: str, pods: Collection[str], seconds: float = 300
 ) -> dict[str, Manifest]:
     """Return by pod what the apps have reported, as soon as all these pods' apps have.
 

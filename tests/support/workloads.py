@@ -123,7 +123,7 @@ def ready_condition(cluster: Cluster, kind: str, name: str, namespace: str) -> M
 
 
 def wait_reason(
-    cluster: Cluster, kind: str, name: str, namespace: str, reason: str, seconds: int = 60
+    cluster: Cluster, kind: str, name: str, namespace: str, reason: str, seconds: int = 180
 ) -> Manifest:
     """Wait until the condition Ready has a reason; gives the condition."""
 

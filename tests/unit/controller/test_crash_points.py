@@ -66,6 +66,15 @@ def test_a_controller_that_has_called_nobody_has_passed_nothing(tmp_path: Path) 
     assert Passed.read(tmp_path / "none") == Passed((), None)
 
 
+def test_a_call_without_its_answer_is_under_way(tmp_path: Path) -> None:
+    log = CallLog(tmp_path / "calls")
+    for moment in Moment:
+        log.write(Point("LIST shop secrets", 1, moment))
+    assert not Passed.read(tmp_path / "calls").is_under_way
+    log.write(point("POST shop secrets"))
+    assert Passed.read(tmp_path / "calls").is_under_way
+
+
 def test_a_line_that_has_only_begun_is_not_read_yet(tmp_path: Path) -> None:
     path = tmp_path / "calls"
     CallLog(path).write(point("LIST shop secrets"))
