@@ -24,10 +24,11 @@ sys.path[:0] = [str(ROOT / "operator"), str(ROOT / "hack"), str(ROOT / "tests" /
 from datakeys.contract.key_types import KeyOrigin, KeySpec, KeyState, KeyUsage  # noqa: E402
 from datakeys.keyservice.cluster_api import KubernetesApi  # noqa: E402
 from datakeys.keyservice.material.root_key import RootKey  # noqa: E402
+from datakeys.keyservice.store.grant_record import GrantRecord  # noqa: E402
 from datakeys.keyservice.store.kubernetes_store import KubernetesStore  # noqa: E402
 from datakeys.keyservice.store.objects_api import CONFIG_MAPS, ObjectsApi  # noqa: E402
 from datakeys.keyservice.store.record_cache import RecordCache  # noqa: E402
-from datakeys.keyservice.store.records import AliasRecord, GrantRecord, KeyRecord  # noqa: E402
+from datakeys.keyservice.store.records import AliasRecord, KeyRecord  # noqa: E402
 from datakeys.keyservice.store.watcher import Watcher  # noqa: E402
 from deployment import run_testcluster  # noqa: E402
 

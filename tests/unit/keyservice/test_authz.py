@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from datakeys.contract.errors import AccessDeniedError
-from datakeys.keyservice.authz import policy
+from datakeys.keyservice.authz import operation_sets, policy
 from datakeys.keyservice.authz.account import decide_account
 from datakeys.keyservice.authz.grant_rules import GrantFacts
 from datakeys.keyservice.authz.key_policy import Verdict
@@ -16,7 +16,7 @@ from datakeys.keyservice.operations.table import VERBS
 from keyservice_rig import CONTROLLER, account, bound, pod
 
 APP = "system:serviceaccount:team-a:app"
-ALL = frozenset(VERBS) | policy.CROSS_ACCOUNT_OPERATIONS
+ALL = frozenset(VERBS) | operation_sets.CROSS_ACCOUNT_OPERATIONS
 
 
 def ask(principal: Any, operation: str, **facts: Any) -> policy.Decision:
@@ -30,13 +30,13 @@ def ask(principal: Any, operation: str, **facts: Any) -> policy.Decision:
 def test_controller(operation: str) -> None:
     """The controller may do what the table says on the header's account, and nothing else."""
     decision = ask(CONTROLLER, operation, context=bound())
-    assert decision.allowed is (operation in policy.CONTROLLER_OPERATIONS)
+    assert decision.allowed is (operation in operation_sets.CONTROLLER_OPERATIONS)
     assert not ask(CONTROLLER, operation, context=bound(), key_account="team-b").allowed
 
 
 def test_controller_never_sees_plaintext() -> None:
     """No operation of the controller answers or takes a plaintext, and no grant changes that."""
-    assert not policy.CONTROLLER_OPERATIONS & {"Decrypt", "Encrypt", "GenerateDataKey"}
+    assert not operation_sets.CONTROLLER_OPERATIONS & {"Decrypt", "Encrypt", "GenerateDataKey"}
     grant = GrantFacts("g", CONTROLLER.user_name, ALL)
     for operation in ("Decrypt", "Encrypt", "GenerateDataKey"):
         assert not ask(CONTROLLER, operation, context={}, grants=[grant]).allowed
@@ -121,7 +121,7 @@ def test_service_account_may_do_nothing(operation: str) -> None:
         assert not ask(account(), operation, context=context).allowed
 
 
-@pytest.mark.parametrize("operation", sorted(policy.ENCRYPTING_OPERATIONS))
+@pytest.mark.parametrize("operation", sorted(operation_sets.ENCRYPTING_OPERATIONS))
 @pytest.mark.parametrize("spelling", ["datakeys.dev/namespace", "DATAKEYS.DEV/x", "datakeys.dev/"])
 def test_reserved_pairs_are_the_controllers(operation: str, spelling: str) -> None:
     """A grant doesn't let anybody write reserved pairs."""
@@ -227,7 +227,7 @@ def test_service_account_by_policy_and_rbac(
         verdict = None
     decision = ask(account(), operation, key_account=key_account, verdict=verdict)
     own = key_account != "team-b"
-    reaches = own or operation in policy.CROSS_ACCOUNT_OPERATIONS
+    reaches = own or operation in operation_sets.CROSS_ACCOUNT_OPERATIONS
     by_default = verdict is None and own
     by_policy = verdict in (Verdict.PRINCIPAL, Verdict.ACCOUNT)
     itself = verdict is Verdict.PRINCIPAL and own
@@ -235,7 +235,7 @@ def test_service_account_by_policy_and_rbac(
     assert decision.needs_rbac is (not itself and reaches and (by_default or by_policy))
 
 
-@pytest.mark.parametrize("operation", sorted(policy.CONTROLLER_OPERATIONS))
+@pytest.mark.parametrize("operation", sorted(operation_sets.CONTROLLER_OPERATIONS))
 def test_controller_under_a_deny(operation: str) -> None:
     """A Deny stops its data keys, never its management; abroad it needs the other policy's consent."""
     denied = ask(CONTROLLER, operation, context=bound(), verdict=Verdict.DENY)

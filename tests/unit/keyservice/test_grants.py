@@ -16,6 +16,7 @@ from datakeys.contract.errors import (
     ValidationError,
 )
 from datakeys.keyservice.operations import grants as grants_module
+from datakeys.keyservice.operations.grant_members import GRANT_OPERATIONS
 from datakeys.keyservice.operations.grant_tokens import build_grant_token, parse_grant_token
 from keyservice_rig import START, Rig, account, pod
 
@@ -176,7 +177,7 @@ def test_operations_fit_the_key(rig: Rig, spec: str, usage: str, fitting: set[st
     """A key takes grants of what it can do, and of the management operations."""
     arn = rig.create_key(KeySpec=spec, KeyUsage=usage)
     accepted = set()
-    for operation in grants_module.GRANT_OPERATIONS:
+    for operation in GRANT_OPERATIONS:
         try:
             rig.grant(arn, operation)
         except ValidationError:

@@ -22,11 +22,12 @@ from datakeys.contract.key_types import KeyOrigin, KeySpec, KeyState, KeyUsage
 from datakeys.keyservice.material.root_key import RootKey
 from datakeys.keyservice.store import codec
 from datakeys.keyservice.store import watcher as watcher_module
+from datakeys.keyservice.store.grant_record import GrantRecord
 from datakeys.keyservice.store.interface import KeyStore
 from datakeys.keyservice.store.kubernetes_store import KubernetesStore
 from datakeys.keyservice.store.memory import MemoryStore
 from datakeys.keyservice.store.objects_api import ExpiredError, ObjectsApi
-from datakeys.keyservice.store.records import AliasRecord, GrantRecord, KeyRecord, MaterialRecord
+from datakeys.keyservice.store.records import AliasRecord, KeyRecord, MaterialRecord
 from datakeys.keyservice.store.watcher import Watcher
 from keyservice_rig import START, Clock
 

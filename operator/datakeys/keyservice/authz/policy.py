@@ -19,80 +19,19 @@ from datakeys.contract.encryption_context import (
 )
 from datakeys.keyservice.authz.grant_rules import GrantFacts, GrantWish, is_within, meets_constraints
 from datakeys.keyservice.authz.key_policy import Verdict
+from datakeys.keyservice.authz.operation_sets import (
+    CONTEXT_OPERATIONS,
+    CONTROLLER_ABROAD,
+    CONTROLLER_OPERATIONS,
+    CROSS_ACCOUNT_OPERATIONS,
+    DATA_KEY_OPERATIONS,
+    DECRYPTING_OPERATIONS,
+    ENCRYPTING_OPERATIONS,
+    RENEWAL_OPERATIONS,
+)
 from datakeys.keyservice.authz.principal import Principal, PrincipalKind
 
 ACCESS_DENIED_MESSAGE: Final = "The caller is not authorized to perform this operation."
-
-#: Everything the controller may call, always on the account in its header.
-CONTROLLER_OPERATIONS: Final = frozenset(
-    {
-        "CreateKey",
-        "DescribeKey",
-        "EnableKey",
-        "DisableKey",
-        "ScheduleKeyDeletion",
-        "CancelKeyDeletion",
-        "CreateAlias",
-        "UpdateAlias",
-        "DeleteAlias",
-        "ListAliases",
-        "ListKeys",
-        "UpdateKeyDescription",
-        "TagResource",
-        "UntagResource",
-        "ListResourceTags",
-        "EnableKeyRotation",
-        "DisableKeyRotation",
-        "GetKeyRotationStatus",
-        "RotateKeyOnDemand",
-        "ListKeyRotations",
-        "GetParametersForImport",
-        "ImportKeyMaterial",
-        "DeleteImportedKeyMaterial",
-        "CreateGrant",
-        "ListGrants",
-        "RevokeGrant",
-        "RetireGrant",
-        "GetKeyPolicy",
-        "PutKeyPolicy",
-        "GenerateDataKeyWithoutPlaintext",
-    }
-)
-#: What else it may do to a data key that is bound in its account: bring it under the newest material of the
-#: same key. Everything but the ciphertext stays the same.
-_RENEWAL_OPERATIONS: Final = frozenset({"ReEncryptFrom", "ReEncryptTo"})
-#: The controller's operations on data keys; the others manage keys.
-_DATA_KEY_OPERATIONS: Final = _RENEWAL_OPERATIONS | {"GenerateDataKeyWithoutPlaintext"}
-#: What the controller may call for an account on a key of another one, if that key's policy lets the account.
-_CONTROLLER_ABROAD: Final = _DATA_KEY_OPERATIONS | {"DescribeKey", "CreateGrant", "ListGrants", "RevokeGrant"}
-#: Operations that make ciphertext under the given context.
-ENCRYPTING_OPERATIONS: Final = frozenset(
-    {
-        "GenerateDataKeyWithoutPlaintext",
-        "GenerateDataKey",
-        "GenerateDataKeyPairWithoutPlaintext",
-        "GenerateDataKeyPair",
-        "Encrypt",
-        "ReEncryptTo",
-    }
-)
-#: Operations that open ciphertext under the given context.
-DECRYPTING_OPERATIONS: Final = frozenset({"Decrypt", "ReEncryptFrom"})
-#: Operations whose context a grant's constraints bind.
-CONTEXT_OPERATIONS: Final = ENCRYPTING_OPERATIONS | DECRYPTING_OPERATIONS
-#: Operations on keys of other accounts. Source: kms-semantics section 4.4.
-CROSS_ACCOUNT_OPERATIONS: Final = CONTEXT_OPERATIONS | {
-    "Sign",
-    "Verify",
-    "GenerateMac",
-    "VerifyMac",
-    "GetPublicKey",
-    "DescribeKey",
-    "CreateGrant",
-    "ListGrants",
-    "RetireGrant",
-    "RevokeGrant",
-}
 
 _BINDING_PAIRS: Final = frozenset({PAIR_NAMESPACE, PAIR_REQUEST, PAIR_SERVICE_ACCOUNT})
 
@@ -206,7 +145,7 @@ def deny_by_key_policy(request: AccessRequest) -> Decision | None:
     manages = (
         request.principal.kind is PrincipalKind.CONTROLLER
         and request.key_account == request.account
-        and request.operation not in _DATA_KEY_OPERATIONS
+        and request.operation not in DATA_KEY_OPERATIONS
     )
     return None if manages else _EXPLICIT_DENY
 
@@ -219,7 +158,7 @@ def decide_controller(request: AccessRequest) -> Decision | None:
         return Decision(allowed=False, reason="not an operation of the controller")
     if request.key_account in (None, request.account):
         return _CONTROLLER
-    if request.operation in _CONTROLLER_ABROAD and request.verdict in _ALLOWS:
+    if request.operation in CONTROLLER_ABROAD and request.verdict in _ALLOWS:
         return _ABROAD
     return Decision(allowed=False, reason="the key isn't in the header's account")
 
@@ -276,7 +215,7 @@ def decide_key_policy(request: AccessRequest) -> Decision | None:
 def _is_renewal(request: AccessRequest) -> bool:
     return (
         request.principal.kind is PrincipalKind.CONTROLLER
-        and request.operation in _RENEWAL_OPERATIONS
+        and request.operation in RENEWAL_OPERATIONS
         and request.renewal
         and reserved_pairs(request.context) == _BINDING_PAIRS
         and request.context[PAIR_NAMESPACE] == request.account

@@ -21,15 +21,9 @@ from datakeys.contract.errors import (
     NotFoundError,
     ValidationError,
 )
-from datakeys.keyservice.operations.access import (
-    authorize,
-    find_key,
-    find_record,
-    read_key_id,
-    require_state,
-    resolve,
-)
+from datakeys.keyservice.operations.access import authorize, read_key_id, require_state, resolve
 from datakeys.keyservice.operations.call import Call, Service
+from datakeys.keyservice.operations.key_lookup import find_key, find_record
 from datakeys.keyservice.operations.paging import build_page, read_page
 from datakeys.keyservice.operations.validation import Members
 from datakeys.keyservice.store.records import AliasRecord, KeyRecord

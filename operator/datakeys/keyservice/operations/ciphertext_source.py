@@ -15,15 +15,10 @@ from datakeys.contract.errors import (
     ValidationError,
 )
 from datakeys.keyservice.material.ciphertext_blob import BLOB_FORMAT_V1, CiphertextBlob, parse_blob
-from datakeys.keyservice.operations.access import (
-    authorize,
-    deny_unknown,
-    find_key,
-    find_record,
-    require_state,
-)
+from datakeys.keyservice.operations.access import authorize, require_state
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.crypto_request import SYMMETRIC_DEFAULT, require_algorithm
+from datakeys.keyservice.operations.key_lookup import deny_unknown, find_key, find_record
 from datakeys.keyservice.operations.key_metadata import encryption_algorithms
 from datakeys.keyservice.operations.validation import Members
 from datakeys.keyservice.store.records import KeyRecord

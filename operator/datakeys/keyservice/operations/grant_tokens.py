@@ -16,7 +16,7 @@ from datakeys.contract.errors import InvalidGrantTokenError
 from datakeys.keyservice.material.derive import RandomSource
 from datakeys.keyservice.material.root_key import MAC_BYTES, RootKey
 from datakeys.keyservice.operations.call import Call, Service, WouldBlockError
-from datakeys.keyservice.store.records import GrantRecord
+from datakeys.keyservice.store.grant_record import GrantRecord
 
 TOKEN_FORMAT_V1: Final = 1
 _KEY_ID_BYTES: Final = 16

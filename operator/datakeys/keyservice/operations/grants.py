@@ -10,55 +10,31 @@ import json
 import re
 from typing import Any, Final
 
-from datakeys.contract.errors import (
-    InvalidArnError,
-    LimitExceededError,
-    NotFoundError,
-    ValidationError,
-)
+from datakeys.contract.errors import LimitExceededError, NotFoundError, ValidationError
 from datakeys.contract.key_types import KeySpec, KeyUsage
 from datakeys.keyservice.authz.grant_rules import GrantWish
-from datakeys.keyservice.authz.policy import reserved_pairs
-from datakeys.keyservice.authz.realm import Realm
 from datakeys.keyservice.operations.access import read_grant_tokens, read_key_id, resolve
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.crypto_request import stop_dry_run
+from datakeys.keyservice.operations.grant_members import (
+    GRANT_OPERATIONS,
+    check_principals,
+    read_constraints,
+    read_operations,
+    read_principal,
+    refuse_service_principal,
+)
 from datakeys.keyservice.operations.grant_tokens import build_grant_token
 from datakeys.keyservice.operations.paging import build_page, read_page
-from datakeys.keyservice.operations.validation import Members, member_name
-from datakeys.keyservice.store.records import GrantRecord, KeyRecord
+from datakeys.keyservice.operations.validation import Members
+from datakeys.keyservice.store.grant_record import GrantRecord
+from datakeys.keyservice.store.records import KeyRecord
 
 MAX_GRANTS_PER_KEY: Final = 50_000
-MAX_CONSTRAINT_PAIRS: Final = 8
-MAX_CONSTRAINT_VALUE: Final = 384
-MAX_PRINCIPAL: Final = 256
 MAX_GRANT_NAME: Final = 256
 MAX_GRANT_ID: Final = 128
-_PRINCIPAL: Final = re.compile(r"^[\w+=,.@:/-]+$", re.ASCII)
 _NAME: Final = re.compile(r"^[a-zA-Z0-9:/_-]+$")
 
-#: Source: AWS KMS API, shape GrantOperation.
-GRANT_OPERATIONS: Final = (
-    "Decrypt",
-    "Encrypt",
-    "GenerateDataKey",
-    "GenerateDataKeyWithoutPlaintext",
-    "ReEncryptFrom",
-    "ReEncryptTo",
-    "Sign",
-    "Verify",
-    "GetPublicKey",
-    "CreateGrant",
-    "RetireGrant",
-    "DescribeKey",
-    "GenerateDataKeyPair",
-    "GenerateDataKeyPairWithoutPlaintext",
-    "GenerateMac",
-    "VerifyMac",
-    "DeriveSharedSecret",
-    "Encapsulate",
-    "Decapsulate",
-)
 _ALWAYS: Final = frozenset({"CreateGrant", "RetireGrant", "DescribeKey"})
 _PUBLIC: Final = frozenset({"GetPublicKey"})
 _CIPHER: Final = frozenset({"Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo"})
@@ -86,8 +62,8 @@ def create_grant(service: Service, call: Call) -> dict[str, Any]:
     grantee = read_principal(members, "GranteePrincipal", required=True)
     retiring = read_principal(members, "RetiringPrincipal")
     name = members.string("Name", minimum=1, maximum=MAX_GRANT_NAME, pattern=_NAME)
-    operations = _read_operations(members)
-    equals, subset = _read_constraints(members)
+    operations = read_operations(members)
+    equals, subset = read_constraints(members)
     tokens = read_grant_tokens(members)
     dry_run = members.boolean("DryRun")
     members.finish()
@@ -130,7 +106,7 @@ def list_grants(service: Service, call: Call) -> dict[str, Any]:
     members = Members(call.body)
     key_id = read_key_id(members)
     grant_id = members.string("GrantId", minimum=1, maximum=MAX_GRANT_ID)
-    grantee = members.string("GranteePrincipal", minimum=1, maximum=MAX_PRINCIPAL, pattern=_PRINCIPAL)
+    grantee = read_principal(members, "GranteePrincipal")
     refuse_service_principal(members, "GranteeServicePrincipal")
     page = read_page(members)
     members.finish()
@@ -171,81 +147,6 @@ def revoke_grant(service: Service, call: Call) -> dict[str, Any]:
         stop_dry_run(dry_run=True)
     service.store.delete_grant(record.key_id, grant_id)
     return {}
-
-
-def read_principal(members: Members, name: str, *, required: bool = False) -> str:
-    """Return a member that names a principal, of 1..256 characters; empty if it is absent."""
-    read = members.required_string if required else members.string
-    return read(name, minimum=1, maximum=MAX_PRINCIPAL, pattern=_PRINCIPAL)
-
-
-def refuse_service_principal(members: Members, name: str) -> None:
-    """Collect that a member names a service: no service acts for anybody here."""
-    members.string(name, minimum=1, maximum=128)
-    if members.has(name):
-        members.fail(
-            f"Value at '{member_name(name)}' failed to satisfy constraint: Member must be null: "
-            "there are no service principals here"
-        )
-
-
-def check_principals(realm: Realm, **named: str) -> None:
-    """Check that members name principals of the realm; an empty one is absent.
-
-    Raises:
-        ValidationError: In a cluster: one isn't the user name of a ServiceAccount.
-        InvalidArnError: In the local mode: one isn't the ARN of a principal.
-    """
-    for member, text in named.items():
-        if not text or realm.is_principal(text):
-            continue
-        if realm.is_cluster:
-            raise ValidationError(f"{member} must be system:serviceaccount:<namespace>:<name>.")
-        raise InvalidArnError(f"{member}: ARN does not refer to a valid principal: {text}")
-
-
-def _read_operations(members: Members) -> frozenset[str]:
-    if not members.has("Operations"):
-        members.fail_null("Operations")
-        return frozenset()
-    given = members.string_list("Operations", maximum_items=len(GRANT_OPERATIONS) * 2, maximum_length=64)
-    unknown = sorted(set(given) - set(GRANT_OPERATIONS))
-    if unknown or not given:
-        members.fail(
-            f"Value '{unknown}' at 'operations' failed to satisfy constraint: "
-            f"Member must satisfy enum value set: [{', '.join(GRANT_OPERATIONS)}]"
-        )
-    return frozenset(given)
-
-
-def _read_constraints(members: Members) -> tuple[dict[str, str] | None, dict[str, str] | None]:
-    raw = members.raw("Constraints", dict)
-    if not raw:
-        return None, None
-    inner = Members(raw)
-    found: list[dict[str, str] | None] = []
-    for name in ("EncryptionContextEquals", "EncryptionContextSubset"):
-        pairs = inner.string_map(name)
-        if len(pairs) > MAX_CONSTRAINT_PAIRS or any(
-            len(value) > MAX_CONSTRAINT_VALUE for value in pairs.values()
-        ):
-            members.fail(
-                f"Value at 'constraints.{member_name(name)}' failed to satisfy constraint: Member must have "
-                f"at most {MAX_CONSTRAINT_PAIRS} pairs, values up to {MAX_CONSTRAINT_VALUE} characters"
-            )
-        if reserved_pairs(pairs):
-            members.fail(
-                f"Value at 'constraints' failed to satisfy constraint: {name} must not hold reserved pairs"
-            )
-        found.append(pairs if inner.has(name) else None)
-    if all(pairs is not None for pairs in found):
-        members.fail(
-            "Value at 'constraints' failed to satisfy constraint: Member must hold only one constraint"
-        )
-    inner.string("SourceArn")
-    if inner.has("SourceArn"):
-        members.fail("Value at 'constraints.sourceArn' failed to satisfy constraint: Member must be null")
-    return found[0], found[1]
 
 
 def _check_fit(record: KeyRecord, operations: frozenset[str], *, constrained: bool) -> None:

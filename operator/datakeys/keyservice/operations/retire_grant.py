@@ -12,26 +12,21 @@ from datakeys.contract.errors import AccessDeniedError, NotFoundError, Validatio
 from datakeys.keyservice.authz.key_policy import Verdict
 from datakeys.keyservice.authz.policy import ACCESS_DENIED_MESSAGE
 from datakeys.keyservice.authz.principal import PrincipalKind
-from datakeys.keyservice.operations.access import (
-    MAX_GRANT_TOKEN_LENGTH,
-    ask_key_policy,
-    ask_rbac,
-    authorize,
-    find_key,
-)
+from datakeys.keyservice.operations.access import MAX_GRANT_TOKEN_LENGTH, ask_key_policy, ask_rbac, authorize
 from datakeys.keyservice.operations.call import Call, Service
 from datakeys.keyservice.operations.crypto_request import stop_dry_run
-from datakeys.keyservice.operations.grant_tokens import find_granted
-from datakeys.keyservice.operations.grants import (
-    MAX_GRANT_ID,
-    build_entry,
+from datakeys.keyservice.operations.grant_members import (
     check_principals,
     read_principal,
     refuse_service_principal,
 )
+from datakeys.keyservice.operations.grant_tokens import find_granted
+from datakeys.keyservice.operations.grants import MAX_GRANT_ID, build_entry
+from datakeys.keyservice.operations.key_lookup import find_key
 from datakeys.keyservice.operations.paging import build_page, read_page
 from datakeys.keyservice.operations.validation import Members
-from datakeys.keyservice.store.records import GrantRecord, KeyRecord
+from datakeys.keyservice.store.grant_record import GrantRecord
+from datakeys.keyservice.store.records import KeyRecord
 
 NAME: Final = "RetireGrant"
 _NEITHER: Final = "Specify either a grant token, or both a grant ID and the key that it is on."

@@ -16,7 +16,8 @@ from typing import Any, Final
 from datakeys.contract.errors import IntegrityError
 from datakeys.contract.identity import GROUP, LABEL_MANAGED_BY
 from datakeys.keyservice.material.root_key import RootKey
-from datakeys.keyservice.store.records import AliasRecord, GrantRecord, KeyRecord, Record
+from datakeys.keyservice.store.grant_record import GrantRecord
+from datakeys.keyservice.store.records import AliasRecord, KeyRecord, Record
 
 LABEL_RECORD: Final = f"{GROUP}/record"
 LABEL_KEY_ID: Final = f"{GROUP}/key-id"

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from datakeys.contract.errors import IntegrityError
-from datakeys.keyservice.store.records import AliasRecord, GrantRecord, KeyRecord, Record
+from datakeys.keyservice.store.grant_record import GrantRecord
+from datakeys.keyservice.store.records import AliasRecord, KeyRecord, Record
 
 
 class RecordIndex:

@@ -6,7 +6,8 @@ Zone: sealed material only.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from datakeys.keyservice.store.records import AliasRecord, GrantRecord, KeyRecord
+from datakeys.keyservice.store.grant_record import GrantRecord
+from datakeys.keyservice.store.records import AliasRecord, KeyRecord
 
 #: Returns the changed record, or raises a `KmsError`. It can run more than once.
 KeyChange = Callable[[KeyRecord], KeyRecord]

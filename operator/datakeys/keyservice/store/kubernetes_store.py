@@ -17,10 +17,11 @@ from datakeys.contract.errors import (
 )
 from datakeys.keyservice.material.root_key import RootKey
 from datakeys.keyservice.store import codec
+from datakeys.keyservice.store.grant_record import GrantRecord
 from datakeys.keyservice.store.interface import AliasChange, KeyChange
 from datakeys.keyservice.store.objects_api import ObjectsApi
 from datakeys.keyservice.store.record_cache import RecordCache
-from datakeys.keyservice.store.records import AliasRecord, GrantRecord, KeyRecord, Record
+from datakeys.keyservice.store.records import AliasRecord, KeyRecord, Record
 
 MAX_TRIES: Final = 8
 REFRESH_INTERVAL_SECONDS: Final = 0.05

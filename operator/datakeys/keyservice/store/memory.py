@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from datakeys.contract.errors import AlreadyExistsError, NotFoundError
+from datakeys.keyservice.store.grant_record import GrantRecord
 from datakeys.keyservice.store.index import RecordIndex
 from datakeys.keyservice.store.interface import AliasChange, KeyChange
-from datakeys.keyservice.store.records import AliasRecord, GrantRecord, KeyRecord, Record
+from datakeys.keyservice.store.records import AliasRecord, KeyRecord, Record
 
 
 class MemoryStore:
