@@ -24,6 +24,9 @@ from testcluster.layout import NODE_NAME, ClusterLayout
 from testcluster.locations import cluster_directory, make_state_root, state_root
 from testcluster.progress import TestclusterError, log_tail, say, step, wait_until
 
+#: For a component that lives: a slow machine takes minutes; one that has ended isn't waited for.
+_WAIT_SECONDS = 300
+
 
 def layout_of(name: str) -> ClusterLayout:
     """Return the layout of a cluster that is up.
@@ -129,7 +132,7 @@ def _start_control_plane(layout: ClusterLayout, *, with_controllers: bool) -> bo
         api = KubernetesApi(layout)
         if with_controllers:
             path = "/api/v1/namespaces/default/serviceaccounts/default"
-            _wait(layout, "kube-controller-manager", lambda: api.get(path) is not None, 60)
+            _wait(layout, "kube-controller-manager", lambda: api.get(path) is not None)
     return True
 
 
@@ -161,7 +164,7 @@ def _start(layout: ClusterLayout, components: list[Component]) -> None:
 
 
 def _wait_for_api(layout: ClusterLayout) -> None:
-    _wait(layout, "kube-apiserver", KubernetesApi(layout).is_ready, 90)
+    _wait(layout, "kube-apiserver", KubernetesApi(layout).is_ready)
 
 
 def _wait_for_node(layout: ClusterLayout) -> None:
@@ -172,7 +175,7 @@ def _wait_for_node(layout: ClusterLayout) -> None:
         conditions = node.get("status", {}).get("conditions", [])
         return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
-    _wait(layout, "kubelet", node_is_ready, 90)
+    _wait(layout, "kubelet", node_is_ready)
 
 
 def _wait_listening(layout: ClusterLayout, component: str) -> None:
@@ -186,10 +189,10 @@ def _wait_listening(layout: ClusterLayout, component: str) -> None:
             client.settimeout(1)
             return client.connect_ex(address) == 0
 
-    _wait(layout, component, accepts, 60)
+    _wait(layout, component, accepts)
 
 
-def _wait(layout: ClusterLayout, component: str, holds: Callable[[], bool], within_seconds: float) -> None:
+def _wait(layout: ClusterLayout, component: str, holds: Callable[[], bool]) -> None:
     """Wait for a component, but no longer than it lives."""
     daemon = processes.recorded(layout.directory)[component]
     log = Path(daemon.log)
@@ -199,7 +202,7 @@ def _wait(layout: ClusterLayout, component: str, holds: Callable[[], bool], with
             raise TestclusterError(f"{component} ended:\n{log_tail(log)}")
         return holds()
 
-    wait_until(component, holds_or_is_dead, within_seconds, lambda: log_tail(log))
+    wait_until(component, holds_or_is_dead, _WAIT_SECONDS, lambda: log_tail(log))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 from testcluster.layout import ClusterLayout
 from testcluster.progress import TestclusterError
 
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 30.0
 
 
 class KubernetesApi:

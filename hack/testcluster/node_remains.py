@@ -4,12 +4,15 @@ import contextlib
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 from testcluster import processes
 from testcluster.layout import ClusterLayout
 from testcluster.progress import TestclusterError
 
+#: The kernel lets go of a mount some time after the last process that uses it.
+_UNMOUNT_SECONDS = 60
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _LOG_LINKS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
@@ -66,10 +69,15 @@ def _unmount_below(directory: Path) -> None:
     Raises:
         TestclusterError: Something is still mounted; removing the folder would reach into it.
     """
-    for mount in reversed(_mounts_below(directory)):
-        subprocess.run(["umount", mount], capture_output=True, check=False)
-    if left := _mounts_below(directory):
-        raise TestclusterError(f"still mounted: {left}")
+    deadline = time.monotonic() + _UNMOUNT_SECONDS
+    while left := _mounts_below(directory):
+        for mount in reversed(left):
+            subprocess.run(["umount", mount], capture_output=True, check=False)
+        if not _mounts_below(directory):
+            return
+        if time.monotonic() > deadline:
+            raise TestclusterError(f"still mounted: {left}")
+        time.sleep(0.2)
 
 
 def _mounts_below(directory: Path) -> list[str]:

@@ -49,7 +49,10 @@ def start(
     daemon = Daemon(name, pid, start_ticks(pid) or 0, arguments, str(log), extra)
     record = _record(directory, name)
     record.parent.mkdir(exist_ok=True)
-    record.write_text(json.dumps(asdict(daemon)))
+    # In one step: somebody else may be reading the records.
+    draft = record.with_suffix(".draft")
+    draft.write_text(json.dumps(asdict(daemon)))
+    draft.rename(record)
     return daemon
 
 
@@ -136,7 +139,7 @@ def with_descendants(roots: Iterable[int]) -> list[tuple[int, int]]:
     return [(pid, ticks) for pid in members if (ticks := start_ticks(pid)) is not None]
 
 
-def wait_gone(processes: Iterable[tuple[int, int]], within_seconds: float = 20) -> None:
+def wait_gone(processes: Iterable[tuple[int, int]], within_seconds: float = 120) -> None:
     """Wait until none of the (pid, start ticks) pairs lives.
 
     Raises:
