@@ -48,8 +48,11 @@ class Target:
     connections: int
 
     def measure_full(self, seconds):
-        """Return the requests per second of callers that each wait for their answer."""
-        return run_wrk(self.server.url, self.folder / "load.lua", self.connections, seconds)[1]
+        """Load it with callers that each wait for their answer; return their rate and CPU time."""
+        before = self.server.cpu_seconds()
+        count, rate, _ = run_wrk(self.server.url, self.folder / "load.lua", self.connections, seconds)
+        cpu = self.server.cpu_seconds() - before
+        return {"full_rate": rate, "full_cpu_us": cpu / count * 1e6}
 
     def measure_at(self, rate, seconds):
         """Send at a constant rate; return the rate, latencies in ms, and CPU microseconds per request."""
@@ -101,14 +104,12 @@ def measure_round(candidates, connections, seconds):
         for target in (*targets.values(), floor):
             target.measure_full(1)
         full = {name: target.measure_full(seconds) for name, target in targets.items()}
+        halves = {name: int(row["full_rate"] / 2) for name, row in full.items()}
         for name, target in targets.items():
-            rows[name, "half of its own"] = {
-                "full_rate": full[name],
-                **target.measure_at(int(full[name] / 2), seconds),
-            }
-        rows[FLOOR, "highest of these"] = floor.measure_at(int(max(full.values()) / 2), seconds)
+            rows[name, "half of its own"] = full[name] | target.measure_at(halves[name], seconds)
+        rows[FLOOR, "highest of these"] = floor.measure_at(max(halves.values()), seconds)
         for name, target in {**targets, FLOOR: floor}.items():
-            rows[name, "lowest of these"] = target.measure_at(int(min(full.values()) / 2), seconds)
+            rows[name, "lowest of these"] = target.measure_at(min(halves.values()), seconds)
     return rows
 
 
@@ -130,10 +131,10 @@ def collect(arguments):
 
 def print_table(rows, connections):
     print(f"{OPERATION}, {connections} connections; p99: median and highest of the rounds, latencies in ms")
-    print("| server | load | full load/s | sent/s | CPU us | p50 | p90 | p99 | max |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| server | load | full load/s | its CPU us | sent/s | CPU us | p50 | p90 | p99 | max |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
-        full = f"{row['full_rate']:,.0f}" if "full_rate" in row else ""
+        full = f"{row['full_rate']:,.0f} | {row['full_cpu_us']:.0f}" if "full_rate" in row else " | "
         rates = f"{full} | {row['rate']:,.0f} | {row['cpu_us']:.0f}"
         p99 = f"{row['p99_ms']:.2f} ({row['highest_p99_ms']:.2f})"
         latencies = f"{row['p50_ms']:.2f} | {row['p90_ms']:.2f} | {p99} | {row['max_ms']:.1f}"
