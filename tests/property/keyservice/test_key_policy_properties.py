@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datakeys.contract.wildcards import matches_wildcards
 from datakeys.keyservice.authz.conditions import ConditionFacts
 from datakeys.keyservice.authz.grant_rules import GrantFacts, GrantWish, is_within, meets_constraints
 from datakeys.keyservice.authz.key_policy import PolicyQuestion, Verdict, evaluate_policy
 from datakeys.keyservice.authz.policy import AccessRequest, decide_access
 from datakeys.keyservice.authz.realm import Realm
-from datakeys.keyservice.authz.wildcards import matches_wildcards
 from keyservice_rig import account, pod
 
 REALM = Realm("cluster-1")

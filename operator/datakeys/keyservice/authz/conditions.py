@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from datakeys.contract.wildcards import MAX_WORK, count_work, matches_arn, matches_wildcards
 from datakeys.keyservice.authz.grant_rules import GrantWish
-from datakeys.keyservice.authz.wildcards import MAX_WORK, count_work, matches_arn, matches_wildcards
 
 _CONTEXT_PREFIX: Final = "kms:encryptioncontext:"
 _GRANT_OPERATIONS: Final = frozenset({"CreateGrant", "ListGrants", "RevokeGrant"})

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from datakeys.contract.errors import LimitExceededError, MalformedPolicyDocumentError
+from datakeys.contract.wildcards import MAX_WORK
 from datakeys.keyservice.authz.conditions import ConditionFacts, check_condition
 from datakeys.keyservice.authz.policy_document import Statement, parse_policy
 from datakeys.keyservice.authz.realm import Realm
-from datakeys.keyservice.authz.wildcards import MAX_WORK
 
 
 class Verdict(Enum):

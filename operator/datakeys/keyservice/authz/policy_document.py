@@ -13,10 +13,10 @@ from functools import lru_cache
 from typing import Any, Final
 
 from datakeys.contract.errors import LimitExceededError, MalformedPolicyDocumentError
+from datakeys.contract.wildcards import count_work, matches_wildcards
 from datakeys.keyservice.authz.conditions import Condition
 from datakeys.keyservice.authz.policy_principals import Principals, parse_principals
 from datakeys.keyservice.authz.realm import Realm
-from datakeys.keyservice.authz.wildcards import count_work, matches_wildcards
 
 MAX_POLICY_BYTES: Final = 32_768
 _VERSIONS: Final = ("2012-10-17", "2008-10-17")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from datakeys.contract.crd.kmsgrant import GrantOperation
+from datakeys.contract.wildcards import matches_wildcards
 from datakeys.kubectl.answers import Json, UserError, name_of, namespace_of
 from datakeys.kubectl.key_names import status_of
 from datakeys.kubectl.who_can.rights import Right, Source
@@ -159,26 +160,12 @@ def _covers(statement: Mapping[str, Any], key: Json, operations: Sequence[GrantO
 def _matches_any(statement: Mapping[str, Any], element: str, texts: Sequence[str]) -> bool:
     """Return whether an element, or its negation, covers one of the texts."""
     negated = f"Not{element}" in statement
-    flags = re.DOTALL | (re.IGNORECASE if element == "Action" else re.NOFLAG)
-    texts_of = _as_list(statement.get(f"Not{element}" if negated else element, []))
-    patterns = [_compile(one, flags) for one in texts_of]
+    patterns = _as_list(statement.get(f"Not{element}" if negated else element, []))
+    if element == "Action":  # its letters' case doesn't count
+        patterns, texts = [one.lower() for one in patterns], [one.lower() for one in texts]
     return bool(patterns) and any(
-        any(pattern.fullmatch(text) for pattern in patterns) is not negated for text in texts
+        any(matches_wildcards(pattern, text) for pattern in patterns) is not negated for text in texts
     )
-
-
-def _compile(pattern: str, flags: re.RegexFlag) -> re.Pattern[str]:
-    """Return a pattern with ``*`` and ``?``.
-
-    No ``*`` goes back over an earlier one (atomic groups), so no policy makes this hang.
-    """
-    first, *rest = [
-        "".join("." if one == "?" else re.escape(one) for one in piece) for piece in pattern.split("*")
-    ]
-    if rest:
-        *middle, last = rest
-        first += "".join(f"(?>.*?{piece})" for piece in middle if piece) + f".*{last}"
-    return re.compile(first, flags)
 
 
 def _as_list(value: Any) -> list[str]:  # noqa: ANN401 - JSON
