@@ -26,8 +26,8 @@ from datakeys.webhook.review import MalformedReviewError, ReviewRequest, build_a
 
 #: The API server's metrics tell the two apart; what is decided depends on the object alone.
 PATHS: Final = ("/mutate-pods", "/mutate-workloads")
-#: A request to the API has at most 3 MiB; a review holds the object twice on updates.
-MAX_BODY_BYTES: Final = 8 << 20
+#: etcd takes objects of 1.5 MiB, which as JSON are twice as long at most; a review of an update holds two.
+MAX_BODY_BYTES: Final = 6 << 20
 
 
 class LookupUnavailableError(Exception):
@@ -83,8 +83,7 @@ class AdmissionHandler:
             self._metrics.seconds.observe(time.perf_counter() - started)
 
     async def _answer(self, request: web.Request) -> web.Response:
-        review = parse_review(await request.read())
-        injection = await self._decide(review)
+        review, injection = await self._decide(await request.read())
         result = _name_result(review, injection)
         self._metrics.admissions.labels(result).inc()
         log_event(
@@ -98,26 +97,30 @@ class AdmissionHandler:
         )
         return web.json_response(build_answer(review.uid, injection))
 
-    async def _decide(self, review: ReviewRequest) -> Injection:
-        if review.workload is not None:
-            return build_stamps(review.workload, review.old_workload, self._settings)
-        return Injection() if review.pod is None else await self._decide_pod(review.namespace, review.pod)
-
-    async def _decide_pod(self, namespace: str, pod: dict[str, object]) -> Injection:
-        """Decide about a pod; refuse it if its requests can't be looked up.
+    async def _decide(self, body: bytes) -> tuple[ReviewRequest, Injection]:
+        """Decide about an object; refuse a pod if its requests can't be looked up.
 
         Guessing would be safe too (the pod would wait for a Secret of the request's name), but a pod can't be
         corrected later: with another ``secretName`` it would wait for ever. A refused pod is simply created
         again by its owner, once the API server answers.
         """
+        review = parse_review(body)
+        if review.workload is not None:
+            return review, build_stamps(review.workload, review.old_workload, self._settings)
+        if review.pod is None:
+            return review, Injection()
+        namespace, names = review.namespace, find_requests(review.pod)
+        # The body alone waits for the answer: a parsed review may take thirty times its memory, so there is
+        # never more than one.
+        del review
         try:
-            facts = await self._lookup.fetch(namespace, find_requests(pod))
+            facts = await self._lookup.fetch(namespace, names)
         except LookupUnavailableError as error:
             message = f"the DataKeyRequests of this pod can't be looked up now ({error.message}); try again"
-            return Injection(
-                refusal=Refusal(message, int(HTTPStatus.SERVICE_UNAVAILABLE), "ServiceUnavailable")
-            )
-        return build_injection(pod, facts, self._settings)
+            refusal = Refusal(message, int(HTTPStatus.SERVICE_UNAVAILABLE), "ServiceUnavailable")
+            return parse_review(body), Injection(refusal=refusal)
+        review = parse_review(body)
+        return review, build_injection(review.pod or {}, facts, self._settings)
 
 
 def _name_result(review: ReviewRequest, injection: Injection) -> str:

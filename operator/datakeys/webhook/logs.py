@@ -33,6 +33,8 @@ def set_up_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # It calls each stranger's bad HTTP an error; what goes wrong here is caught and logged in `admission`.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logger.setLevel(logging.getLevelNamesMapping().get(level, logging.INFO))
 
 

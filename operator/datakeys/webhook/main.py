@@ -6,6 +6,7 @@ import os
 
 from datakeys.webhook.kubernetes_api import connect
 from datakeys.webhook.logs import log_event, set_up_logging
+from datakeys.webhook.process import allow_open_files, give_back_memory
 from datakeys.webhook.request_lookup import KubernetesRequestLookup
 from datakeys.webhook.server import Webhook
 from datakeys.webhook.settings import Settings, read_settings
@@ -26,6 +27,8 @@ def main() -> int:
         log_event("refused", level=logging.ERROR, reason=str(error))
         return 1
     set_up_logging(settings.log_level)
+    allow_open_files()
+    give_back_memory()
     asyncio.run(run(settings))
     log_event("stopped")
     return 0

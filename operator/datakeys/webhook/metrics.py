@@ -21,6 +21,11 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
             registry=self.registry,
         )
+        self.ended_connections = Counter(
+            "datakeys_webhook_ended_connections_total",
+            "Connections that were ended or refused because there were too many, or too many bytes",
+            registry=self.registry,
+        )
         self.ca_expiry = Gauge(
             "datakeys_webhook_ca_expiry_timestamp_seconds",
             "When the CA ends that has signed the serving certificate, in seconds since the epoch; 0: none",

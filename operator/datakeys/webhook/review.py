@@ -14,6 +14,10 @@ from datakeys.webhook.shapes import ShapeError, check_pod, check_workload
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
 
+#: JSON of few bytes can take thirty times as many in memory. An object with half as many members as this
+#: wouldn't fit into etcd.
+MAX_VALUES: Final = 200_000
+
 JsonObject = dict[str, Any]
 
 _WORKLOAD_GROUPS: Final = ("apps", "batch")
@@ -47,6 +51,8 @@ def parse_review(body: bytes) -> ReviewRequest:
     Raises:
         MalformedReviewError: The body is anything else than an AdmissionReview v1.
     """
+    if sum(map(body.count, (b"{", b"[", b","))) > MAX_VALUES:
+        raise MalformedReviewError(f"the body has more than {MAX_VALUES:,} values")
     try:
         review = json.loads(body)
     except (ValueError, RecursionError):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import ssl
 import time
 from typing import Final
 
@@ -12,14 +13,15 @@ from datakeys.webhook.admission import AdmissionHandler, RequestLookup
 from datakeys.webhook.ca_bundle import CaBundleKeeper, ConfigurationApi
 from datakeys.webhook.certificate_care import CertificateCare
 from datakeys.webhook.certificates import CertificateStore
+from datakeys.webhook.connections import ADMISSION_LIMITS, HEALTH_LIMITS, Limits
 from datakeys.webhook.health import build_health_application
+from datakeys.webhook.listener import Listener
 from datakeys.webhook.logs import log_event
 from datakeys.webhook.metrics import Metrics
 from datakeys.webhook.settings import Address, Settings
 
 #: After SIGTERM the API server may send reviews until every node knows that this pod is going.
 DRAIN_SECONDS: Final = 5.0
-_FINISH_SECONDS: Final = 10.0
 
 
 class Webhook:
@@ -48,13 +50,17 @@ class Webhook:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         health = build_health_application(self._metrics, self.find_obstacle)
-        runners = [await _listen(health, self._settings.health_listen)]
+        listeners = [await self._listen(health, HEALTH_LIMITS, self._settings.health_listen)]
         try:
             while not self._care.is_loaded and not self._stop.is_set():
                 await self._care.refresh()
                 await self._sleep(0 if self._care.is_loaded else self._care.find_pause())
             application = self._admission.build_application()
-            runners.append(await _listen(application, self._settings.listen, self._certificates))
+            listeners.append(
+                await self._listen(
+                    application, ADMISSION_LIMITS, self._settings.listen, self._certificates.context
+                )
+            )
             log_event("serving", port=self._settings.listen.port)
             while not self._stop.is_set():
                 await self._care.refresh()
@@ -62,25 +68,24 @@ class Webhook:
             log_event("draining")
             await asyncio.sleep(self._drain_seconds)
         finally:
-            for runner in reversed(runners):
-                await runner.cleanup()
+            for listener in reversed(listeners):
+                await listener.close()
 
     def find_obstacle(self) -> str:
         """Return why reviews shouldn't be sent here, or ""."""
         return "stopping" if self._stop.is_set() else self._care.find_obstacle()
 
+    async def _listen(
+        self,
+        application: web.Application,
+        limits: Limits,
+        address: Address,
+        context: ssl.SSLContext | None = None,
+    ) -> Listener:
+        listener = Listener(application, limits, self._metrics.ended_connections.inc, context)
+        await listener.open(address.host, address.port)
+        return listener
+
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
-
-
-async def _listen(
-    application: web.Application, address: Address, certificates: CertificateStore | None = None
-) -> web.AppRunner:
-    runner = web.AppRunner(
-        application, access_log=None, handle_signals=False, shutdown_timeout=_FINISH_SECONDS
-    )
-    await runner.setup()
-    context = certificates.context if certificates else None
-    await web.TCPSite(runner, address.host, address.port, ssl_context=context).start()
-    return runner
