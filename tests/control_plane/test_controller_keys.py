@@ -87,6 +87,20 @@ def test_alias_is_pointed_and_removed(objects: Objects) -> None:
     assert objects.condition(KEYS, "two")[0] == "True"
 
 
+def test_alias_name_belongs_to_one_object(objects: Objects) -> None:
+    """A second KmsAlias of the name changes nothing and says whose it is, and gets it once that is gone."""
+    for name in ("one", "two"):
+        objects.create_key(name)
+    objects.create_manifest(ALIASES, "KmsAlias", "orders", {"targetKeyRef": {"name": "one"}})
+    objects.wait_ready("orders", plural=ALIASES)
+    spec = {"aliasName": "alias/orders", "targetKeyRef": {"name": "two"}}
+    objects.create_manifest(ALIASES, "KmsAlias", "copy", spec)
+    objects.wait_condition(ALIASES, "copy", "False", "AlreadyExistsException")
+    assert "KmsAlias orders has alias/orders" in objects.condition(ALIASES, "copy")[2]
+    objects.delete(ALIASES, "orders")
+    objects.wait_ready("copy", plural=ALIASES)
+
+
 def test_alias_waits_for_its_key(objects: Objects) -> None:
     """An alias that is applied before its key becomes Ready once the key is there."""
     objects.create_manifest(ALIASES, "KmsAlias", "orders", {"targetKeyRef": {"name": "main"}})

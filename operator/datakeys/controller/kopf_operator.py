@@ -1,7 +1,7 @@
 """The kopf operator: which handler is called for which kind. Zone: ciphertext only.
 
 DataKeyRequests aren't kopf's (``request_watch``): no finalizer and no annotation is ever written to them.
-KmsKeys are indexed, which makes kopf list them all before it calls any handler.
+KmsKeys and KmsAliases are indexed, which makes kopf list them all before it calls any handler.
 """
 
 import asyncio
@@ -12,8 +12,10 @@ from typing import Any, Final, cast
 import kopf
 
 from datakeys.contract.identity import FINALIZER, GROUP, MANAGED_BY, VERSION
+from datakeys.controller.decisions.alias_claims import AliasClaim
 from datakeys.controller.decisions.keys import parse_key_facts
 from datakeys.controller.decisions.request_view import ObjectKey
+from datakeys.controller.decisions.triggers import alias_name_of
 from datakeys.controller.handlers.handle_kms_alias import KmsAliasHandler
 from datakeys.controller.handlers.handle_kms_grant import KmsGrantHandler
 from datakeys.controller.handlers.handle_kms_key import KmsKeyHandler
@@ -138,15 +140,21 @@ def _register_aliases(registry: kopf.OperatorRegistry, handlers: Handlers) -> No
         else:
             handlers.wakeups.on_alias(body)
 
+    @kopf.index(GROUP, VERSION, ALIASES, id="alias_claims", registry=registry)
+    async def claim_alias(body: kopf.Body, **_: Any) -> dict[tuple[str, str], AliasClaim]:  # noqa: ANN401
+        return {_alias_of(body): AliasClaim.of(body)}
+
     @kopf.on.resume(GROUP, VERSION, ALIASES, id="apply-alias", registry=registry)
     @kopf.on.create(GROUP, VERSION, ALIASES, id="apply-alias", registry=registry)
     @kopf.on.update(GROUP, VERSION, ALIASES, field="spec", id="apply-alias", registry=registry)
-    async def apply_alias(body: kopf.Body, patch: kopf.Patch, retry: int, **_: Any) -> None:  # noqa: ANN401
-        await handlers.kms_alias.apply(body, patch, retry)
+    async def apply_alias(body: kopf.Body, patch: kopf.Patch, retry: int, **indexes: Any) -> None:  # noqa: ANN401
+        claims = indexes["alias_claims"].get(_alias_of(body), ())
+        await handlers.kms_alias.apply(body, patch, retry, claims)
 
     @kopf.on.delete(GROUP, VERSION, ALIASES, id="delete-alias", registry=registry)
-    async def delete_alias(body: kopf.Body, retry: int, **_: Any) -> None:  # noqa: ANN401
-        await handlers.kms_alias.delete(body, retry)
+    async def delete_alias(body: kopf.Body, retry: int, **indexes: Any) -> None:  # noqa: ANN401
+        claims = indexes["alias_claims"].get(_alias_of(body), ())
+        await handlers.kms_alias.delete(body, retry, claims)
 
 
 def _register_grants(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
@@ -165,6 +173,11 @@ def _register_grants(registry: kopf.OperatorRegistry, handlers: Handlers) -> Non
     @kopf.on.delete(GROUP, VERSION, GRANTS, id="revoke-grant", registry=registry)
     async def revoke_grant(body: kopf.Body, retry: int, **_: Any) -> None:  # noqa: ANN401
         await handlers.kms_grant.revoke(body, retry)
+
+
+def _alias_of(body: kopf.Body) -> tuple[str, str]:
+    """Return namespace and alias name of a KmsAlias."""
+    return str(body["metadata"]["namespace"]), alias_name_of(body)
 
 
 def _former_spec(old: Any) -> Mapping[str, Any] | None:  # noqa: ANN401 - whatever kopf remembers

@@ -23,6 +23,7 @@ from datakeys.contract.errors import (
     UnsupportedOperationError,
     ValidationError,
 )
+from datakeys.controller.decisions.alias_claims import AliasClaim
 from datakeys.controller.decisions.backoff import QUIET_ATTEMPTS
 from datakeys.controller.decisions.keys import parse_key_facts
 from datakeys.controller.decisions.request_view import ObjectKey
@@ -402,12 +403,43 @@ async def test_alias_by_key_id(world: World) -> None:
 
 
 async def test_alias_waits_for_its_key(world: World) -> None:
-    """An alias whose KmsKey isn't there is tried again, and says so if that lasts."""
+    """An alias whose KmsKey isn't there says so after the first wait, and goes on when it comes."""
     patch = kopf.Patch()
     with pytest.raises(kopf.TemporaryError):
-        await world.alias.apply(alias(targetKeyRef={"name": "none"}), patch, LOUD)
-    assert conditions(patch) == [("False", "Retrying")]
+        await world.alias.apply(alias(targetKeyRef={"name": "none"}), patch, 0)
+    assert conditions(patch) == [("False", "NotFoundException")]
     assert world.service.calls == []
+
+
+def claim(name: str, **changes: Any) -> AliasClaim:
+    """Return the claim of another KmsAlias that is older and has the alias."""
+    return AliasClaim(**{"is_new": False, "created": "2025-01-01T00:00:00Z", "name": name, **changes})
+
+
+async def test_alias_of_another_object_is_left_alone(world: World) -> None:
+    """Another KmsAlias can neither point an alias elsewhere nor delete it, and is told whose it is."""
+    patch = kopf.Patch()
+    with pytest.raises(kopf.TemporaryError) as again:
+        await world.alias.apply(alias(), patch, 0, [claim("first")])
+    assert 0 < (again.value.delay or 0) <= HEALING_SECONDS
+    assert conditions(patch) == [("False", "AlreadyExistsException")]
+    assert "KmsAlias first has alias/orders" in patch.status["conditions"][0]["message"]
+    await world.alias.delete(alias({"arn": ALIAS_ARN}), 0, [claim("first")])
+    assert world.service.calls == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [claim("second", created="2027-01-01T00:00:00Z"), claim("a", is_new=True), claim("orders", is_new=True)],
+    ids=["younger", "never-had-it", "itself-before"],
+)
+async def test_who_has_the_alias_keeps_it(world: World, other: AliasClaim) -> None:
+    """Younger ones, older ones that never had it, and what kopf remembers of itself change nothing."""
+    body = alias({"arn": ALIAS_ARN, "targetKeyArn": KEY_ARN})
+    await world.alias.apply(body, kopf.Patch(), 0, [other])
+    assert [call[0] for call in world.service.calls] == ["update_alias"]
+    await world.alias.delete(body, 0, [other])
+    assert world.service.calls[-1] == ("delete_alias", NAMESPACE, "alias/orders")
 
 
 async def test_refused_alias(world: World) -> None:

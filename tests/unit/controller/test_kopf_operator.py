@@ -16,6 +16,7 @@ from controller_fakes import (
     build_key_body,
     build_request_body,
 )
+from datakeys.controller.decisions.alias_claims import AliasClaim
 from datakeys.controller.decisions.request_view import ObjectKey
 from datakeys.controller.kopf_operator import (
     ALIASES,
@@ -141,10 +142,29 @@ async def test_aliases_and_grants_wake_requests(
 
 async def test_changing_handlers_delegate(registry: kopf.OperatorRegistry, recording: Recording) -> None:
     """Each handler passes the object on and returns nothing, since kopf would write it into the status."""
-    options: dict[str, Any] = {"body": {}, "patch": kopf.Patch(), "retry": 0, "old": None}
+    body = {"metadata": {"namespace": NAMESPACE, "name": "a"}, "spec": {}}
+    options: dict[str, Any] = {
+        "body": body,
+        "patch": kopf.Patch(),
+        "retry": 0,
+        "old": None,
+        "alias_claims": {},
+    }
     for id_ in ("apply-key", "delete-key", "apply-alias", "delete-alias", "apply-grant", "revoke-grant"):
         assert await find(registry, "_changing", id_)(**options) is None
     assert recording.calls == ["apply", "schedule_deletion", "apply", "delete", "apply", "revoke"]
+
+
+async def test_aliases_are_indexed_by_namespace_and_alias_name(registry: kopf.OperatorRegistry) -> None:
+    """Kopf hands all of one alias name to the handlers; the default name counts like a given one."""
+    claim = find(registry, "_indexing", "alias_claims")
+    metadata = {"namespace": NAMESPACE, "name": "team", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    for spec in ({}, {"aliasName": "alias/team"}):
+        (found,) = (await claim(body={"metadata": metadata, "spec": spec})).items()
+        assert found == (
+            (NAMESPACE, "alias/team"),
+            AliasClaim(is_new=True, created="2026-01-01T00:00:00Z", name="team"),
+        )
 
 
 def test_login_and_cleanup(registry: kopf.OperatorRegistry) -> None:

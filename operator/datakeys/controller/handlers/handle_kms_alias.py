@@ -1,6 +1,6 @@
 """Reconciles one KmsAlias with the key service. Zone: no secrets."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ import kopf
 from datakeys.contract.arn import build_alias_arn, build_key_arn
 from datakeys.contract.conditions import CONDITION_READY, Condition
 from datakeys.contract.errors import AlreadyExistsError, KmsError, NotFoundError
+from datakeys.controller.decisions.alias_claims import AliasClaim, find_holder
 from datakeys.controller.decisions.failure import FailedAttempt
 from datakeys.controller.decisions.keys import UnresolvedKey, resolve_key
 from datakeys.controller.decisions.request_view import ObjectKey
@@ -31,18 +32,30 @@ class KmsAliasHandler:
     keys: KeyMemory
     cluster_name: str
 
-    async def apply(self, body: Mapping[str, Any], patch: kopf.Patch, retry: int) -> None:
-        """Create the alias, or point it to the wanted key."""
+    async def apply(
+        self, body: Mapping[str, Any], patch: kopf.Patch, retry: int, claims: Iterable[AliasClaim] = ()
+    ) -> None:
+        """Create the alias, or point it to the wanted key.
+
+        Args:
+            body: The KmsAlias.
+            patch: What is to be written to it.
+            retry: How many attempts have failed.
+            claims: Those of all KmsAliases of the namespace with this alias name.
+        """
         metadata, spec, status = body["metadata"], body["spec"], body.get("status") or {}
         account, alias = metadata["namespace"], alias_name_of(body)
+        holder = find_holder(claims, AliasClaim.of(body))
+        if holder != metadata["name"]:
+            end_with_failure(body, patch.status, _taken(alias, holder), retry=retry)
+            return
         ref = (spec.get("targetKeyRef") or {}).get("name")
         if ref is not None:
             await self.keys.wait_until_known(ObjectKey(account, ref), KEY_WAIT_SECONDS)
         key = resolve_key(account, spec.get("targetKeyId"), ref, self.keys)
         if isinstance(key, UnresolvedKey):
-            end_with_failure(
-                body, patch.status, FailedAttempt(key.reason, key.message, retryable=True), retry=retry
-            )
+            failed = FailedAttempt(key.reason, key.message, retryable=False, healing=True)
+            end_with_failure(body, patch.status, failed, retry=retry)
             return
         target = (
             key.key_id
@@ -61,9 +74,11 @@ class KmsAliasHandler:
             self._record(body, reason, f"{alias} points to {target}")
         report(body, patch.status, Condition(CONDITION_READY, "True", "Created", f"{alias} can be used"))
 
-    async def delete(self, body: Mapping[str, Any], retry: int) -> None:
-        """Delete the alias; its key is left alone."""
+    async def delete(self, body: Mapping[str, Any], retry: int, claims: Iterable[AliasClaim] = ()) -> None:
+        """Delete the alias, unless another KmsAlias has it; its key is left alone."""
         if not (body.get("status") or {}).get("arn"):
+            return
+        if find_holder(claims, AliasClaim.of(body)) != body["metadata"]["name"]:
             return
         try:
             await self.keyservice.delete_alias(body["metadata"]["namespace"], alias_name_of(body))
@@ -93,3 +108,13 @@ class KmsAliasHandler:
         metadata = body["metadata"]
         subject = Subject("KmsAlias", metadata["namespace"], metadata["name"], metadata["uid"])
         self.recorder.record(subject, reason, note)
+
+
+def _taken(alias: str, holder: str) -> FailedAttempt:
+    return FailedAttempt(
+        AlreadyExistsError.code,
+        f"KmsAlias {holder} has {alias}: delete that one, and this continues by itself, or give "
+        "this one another aliasName (make it anew)",
+        retryable=False,
+        healing=True,
+    )

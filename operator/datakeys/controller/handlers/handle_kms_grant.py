@@ -39,9 +39,8 @@ class KmsGrantHandler:
             await self.keys.wait_until_known(ObjectKey(account, ref), KEY_WAIT_SECONDS)
         key = resolve_key(account, spec.get("keyId"), ref, self.keys)
         if isinstance(key, UnresolvedKey):
-            end_with_failure(
-                body, patch.status, FailedAttempt(key.reason, key.message, retryable=True), retry=retry
-            )
+            failed = FailedAttempt(key.reason, key.message, retryable=False, healing=True)
+            end_with_failure(body, patch.status, failed, retry=retry)
             return
         parameters = build_create_grant_parameters(metadata, spec, key.key_id)
         try:
