@@ -230,15 +230,26 @@ def test_version_of_the_api_group_does_not_matter() -> None:
 )
 def test_changed_annotation_leaves_the_data_key_as_it_is(options: Json, named: str) -> None:
     """The difference and the ways out are told."""
-    problem = problem_of(step_for(view_of(**options), made_for(view_of())))
+    found = {**made_for(view_of()), "status": {"ciphertextBlob": "AQID"}}
+    problem = problem_of(step_for(view_of(**options), found))
     assert problem.reason == ProblemReason.REQUEST_DIFFERS
     assert f"another {named} than" in problem.message
     assert "stays as it was issued" in problem.message
 
 
+def test_request_that_never_got_a_data_key_may_be_deleted() -> None:
+    """A misspelt key is corrected in the annotation; nothing was lost yet, and the next step says so."""
+    problem = problem_of(step_for(view_of(annotations={"key": "alias/right"}), made_for(view_of())))
+    assert problem.reason == ProblemReason.REQUEST_DIFFERS
+    assert "It has no data key yet" in problem.message
+    assert "nothing is lost by deleting it" in problem.message
+    assert "can't be read" not in problem.message
+
+
 def test_changed_service_account_is_told_that_it_can_not_decrypt() -> None:
     """The binding to the former ServiceAccount can't be lifted."""
-    problem = problem_of(step_for(view_of(account="billing"), made_for(view_of(account="app"))))
+    found = {**made_for(view_of(account="app")), "status": {"ciphertextBlob": "AQID"}}
+    problem = problem_of(step_for(view_of(account="billing"), found))
     assert problem.reason == ProblemReason.REQUEST_DIFFERS
     assert "ServiceAccount billing can't decrypt" in problem.message
     assert "bound to app" in problem.message

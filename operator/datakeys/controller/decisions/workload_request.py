@@ -260,6 +260,14 @@ def _find_difference(body: Mapping[str, Any], found: Mapping[str, Any]) -> Probl
     name = found["metadata"]["name"]
     text = (
         f"DataKeyRequest {name} was made with another {', '.join(differing)} than the workload now asks for. "
+    )
+    if not (found.get("status") or {}).get("ciphertextBlob"):
+        return Problem(
+            ProblemReason.REQUEST_DIFFERS,
+            f"{text}It has no data key yet. While that is so (kubectl get dkr {name}: READY False), "
+            "nothing is lost by deleting it: it is made anew as the workload now asks",
+        )
+    text += (
         "The data key stays as it was issued. Put the workload back, or delete the request to get a new data "
         "key: what the present one encrypts can't be read any more then"
     )
