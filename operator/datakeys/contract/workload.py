@@ -25,6 +25,8 @@ from datakeys.contract.identity import (
 from datakeys.contract.key_types import MAX_DATA_KEY_BYTES, MIN_DATA_KEY_BYTES, DataKeySpec
 
 DEFAULT_KEY_NAME: Final = "data-key"
+#: The only kind whose pods have ordinals.
+STATEFUL_SET: Final = "StatefulSet"
 #: The name of a DataKeyRequest becomes the value of a label.
 MAX_REQUEST_NAME: Final = 63
 _DIGEST_CHARACTERS: Final = 8
@@ -147,7 +149,7 @@ def build_request_name(workload: Workload, ordinal: int | None = None) -> str:
 def find_ordinal(workload: Workload, pod_name: str) -> int | None:
     """Return the ordinal of a StatefulSet's pod, ``db-3``; None if it isn't one."""
     stem, _, digits = pod_name.rpartition("-")
-    fits = stem == workload.name and digits.isascii() and digits.isdecimal()
+    fits = workload.kind == STATEFUL_SET and stem == workload.name and digits.isascii() and digits.isdecimal()
     return int(digits) if fits and str(int(digits)) == digits else None
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from datakeys.contract.identity import ANNOTATION_DELETION_POLICY, LABEL_INJECT
+from datakeys.contract.pod_workload import POD
 from datakeys.contract.workload import DeletionPolicy, Workload
 from datakeys.controller.decisions.pod_view import PodView
 from datakeys.controller.decisions.request_view import ObjectKey
 from datakeys.controller.decisions.workload_view import (
     API_VERSIONS,
-    POD,
     WorkloadView,
     parse_pod_workload,
     parse_workload,

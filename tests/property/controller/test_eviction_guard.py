@@ -119,7 +119,7 @@ def _build_pod(number: int, owner: str, now: float, *, injected: bool) -> PodVie
         resource_version="1",
         deleting=False,
         created_at=datetime.fromtimestamp(now, UTC),
-        generate_name="",
+        workload=None,
         annotations={},
         service_account="app",
         owner=Workload(KINDS[owner], owner),

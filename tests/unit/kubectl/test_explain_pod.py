@@ -125,7 +125,7 @@ def test_pod_of_a_replica_set_without_stamp() -> None:
         ownerReferences=[{"kind": "ReplicaSet", "name": "orders-5d", "controller": True}],
     )
     check = first_failure(facts(pod))
-    assert "ReplicaSet orders-5d" in check.detail
+    assert "ReplicaSet/orders-5d" in check.detail
     assert "workload" in check.next_step
 
 

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from datakeys.contract.workload import Workload
-from datakeys.kubectl.explain.pod_wishes import find_workload, read_wishes
+from datakeys.kubectl.explain.pod_wishes import read_wishes
 from kubectl_objects import build_injected_pod
 
 
@@ -48,19 +47,12 @@ def test_requests_of_a_pod(body: dict[str, Any], requests: tuple[str, ...]) -> N
         (pod(key="main", workload="nonsense"), "datakeys.dev/workload"),
         (pod(key="main", owner=("StatefulSet", "db"), scope="pod", name="other"), "datakeys.dev/scope"),
         (pod(key="no/such form"), "datakeys.dev/key"),
-        (pod(key="main", owner=("ReplicaSet", "x")), "ReplicaSet x"),
+        (pod(key="main", owner=("ReplicaSet", "x")), "ReplicaSet/x"),
     ],
 )
 def test_faults_name_the_annotation(body: dict[str, Any], fault: str) -> None:
     """As the webhook would refuse them."""
     assert fault in read_wishes(body).fault
-
-
-def test_pods_of_a_generated_name_are_one_workload() -> None:
-    """Named by the prefix."""
-    body = build_injected_pod()
-    body["metadata"]["generateName"] = "batch-"
-    assert find_workload(body) == Workload("Pod", "batch")
 
 
 def test_endpoint_alone_is_a_wish() -> None:

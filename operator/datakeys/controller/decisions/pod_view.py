@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from datakeys.contract.identity import ANNOTATION_INJECTED, DEFAULT_SERVICE_ACCOUNT, SIDECAR_NAME
+from datakeys.contract.identity import (
+    ANNOTATION_INJECTED,
+    ANNOTATION_KEY,
+    DEFAULT_SERVICE_ACCOUNT,
+    SIDECAR_NAME,
+)
+from datakeys.contract.pod_workload import PodWorkloadError, find_controller, find_pod_workload
 from datakeys.contract.workload import Workload
 from datakeys.controller.decisions.request_view import ObjectKey
 
@@ -18,7 +24,7 @@ class PodView:
 
     Attributes:
         created_at: When it was created.
-        generate_name: The prefix that the API server made the name from, or "".
+        workload: Whose data key it asks for by ``datakeys.dev/key``; None if it doesn't, or nobody can tell.
         owner: The object that controls the pod, or None.
         owner_uid: UID of that object, or None.
         injected: The pod has the webhook's annotation and its container.
@@ -30,7 +36,7 @@ class PodView:
     resource_version: str
     deleting: bool
     created_at: datetime
-    generate_name: str
+    workload: Workload | None
     annotations: Mapping[str, str]
     service_account: str
     owner: Workload | None
@@ -44,7 +50,7 @@ def parse_pod(body: Mapping[str, Any]) -> PodView:
     """Return the view of a pod of the API."""
     metadata, spec = body["metadata"], body["spec"]
     annotations = metadata.get("annotations") or {}
-    owner = next((one for one in metadata.get("ownerReferences") or () if one.get("controller")), None)
+    owner = find_controller(metadata)
     containers = [*(spec.get("initContainers") or ()), *spec["containers"]]
     return PodView(
         key=ObjectKey(metadata["namespace"], metadata["name"]),
@@ -52,7 +58,7 @@ def parse_pod(body: Mapping[str, Any]) -> PodView:
         resource_version=metadata["resourceVersion"],
         deleting="deletionTimestamp" in metadata,
         created_at=_parse_time(metadata.get("creationTimestamp")),
-        generate_name=metadata.get("generateName") or "",
+        workload=_find_workload(metadata) if ANNOTATION_KEY in annotations else None,
         annotations=annotations,
         service_account=spec.get("serviceAccountName") or DEFAULT_SERVICE_ACCOUNT,
         owner=Workload(owner["kind"], owner["name"]) if owner else None,
@@ -62,6 +68,13 @@ def parse_pod(body: Mapping[str, Any]) -> PodView:
         and any(one["name"] == SIDECAR_NAME for one in containers),
         phase=(body.get("status") or {}).get("phase", "Pending"),
     )
+
+
+def _find_workload(metadata: Mapping[str, Any]) -> Workload | None:
+    try:
+        return find_pod_workload(metadata)
+    except PodWorkloadError:
+        return None
 
 
 def _parse_time(text: str | None) -> datetime:

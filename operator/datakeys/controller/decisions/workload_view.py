@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from datakeys.contract.identity import ANNOTATION_KEY, ANNOTATION_WORKLOAD, DEFAULT_SERVICE_ACCOUNT, GROUP
-from datakeys.contract.workload import Workload, find_ordinal
+from datakeys.contract.identity import ANNOTATION_WORKLOAD, DEFAULT_SERVICE_ACCOUNT, GROUP
+from datakeys.contract.pod_workload import POD
+from datakeys.contract.workload import STATEFUL_SET, Workload, find_ordinal
 from datakeys.controller.decisions.pod_view import PodView
 
-STATEFUL_SET: Final = "StatefulSet"
-POD: Final = "Pod"
 _CRON_JOB: Final = "CronJob"
 #: The kinds that are watched, each with its API version.
 API_VERSIONS: Final = {
@@ -19,9 +18,6 @@ API_VERSIONS: Final = {
     "Job": "batch/v1",
     _CRON_JOB: "batch/v1",
 }
-#: Owners by which no data key is named: a ReplicaSet lives until the next rollout, and a Node owns the
-#: mirrors of its static pods, which no webhook sees.
-_NAMELESS_OWNERS: Final = frozenset({"ReplicaSet", "Node"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +80,12 @@ def parse_pod_workload(pod: PodView) -> WorkloadView | None:
 
     A pod with a controlling owner counts as that owner, one of a ``generateName`` as its prefix.
     """
-    if ANNOTATION_KEY not in pod.annotations or pod.deleting:
-        return None
-    workload = _workload_of_pod(pod)
-    if workload is None:
+    workload = pod.workload
+    if workload is None or pod.deleting or (ANNOTATION_WORKLOAD in pod.annotations and workload.kind != POD):
         return None
     is_owner = pod.owner == workload
     is_pod = workload == Workload(POD, pod.key.name)
-    ordinal = find_ordinal(workload, pod.key.name) if workload.kind == STATEFUL_SET else None
+    ordinal = find_ordinal(workload, pod.key.name)
     return WorkloadView(
         namespace=pod.key.namespace,
         workload=workload,
@@ -139,25 +133,6 @@ def _belongs_to_another(workload: Workload, metadata: Mapping[str, Any], templat
     # "kubectl create job --from=cronjob/…" copies the CronJob's template, and with it the stamp.
     stamp = _own_annotations(template.get("metadata") or {}).get(ANNOTATION_WORKLOAD)
     return stamp is not None and stamp != str(workload)
-
-
-def _workload_of_pod(pod: PodView) -> Workload | None:
-    stamp = pod.annotations.get(ANNOTATION_WORKLOAD)
-    if stamp is not None:
-        return _parse_pod_stamp(stamp)
-    if pod.owner is not None:
-        return None if pod.owner.kind in _NAMELESS_OWNERS else pod.owner
-    # As the webhook names it, should it not have been asked.
-    prefix = pod.generate_name.rstrip("-.")
-    return Workload(POD, prefix or pod.key.name)
-
-
-def _parse_pod_stamp(stamp: str) -> Workload | None:
-    try:
-        workload = Workload.parse(stamp)
-    except ValueError:
-        return None
-    return workload if workload.kind == POD else None
 
 
 def _own_annotations(metadata: Mapping[str, Any]) -> dict[str, str]:

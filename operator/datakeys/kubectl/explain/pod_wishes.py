@@ -7,18 +7,16 @@ from typing import Any, Final
 from datakeys.contract.identity import (
     ANNOTATION_AWS_ENDPOINT,
     ANNOTATION_INJECTED,
-    ANNOTATION_KEY,
     ANNOTATION_REQUESTS,
     ANNOTATION_SCOPE,
-    ANNOTATION_WORKLOAD,
     DEFAULT_SERVICE_ACCOUNT,
     LABEL_INJECT,
     SIDECAR_NAME,
 )
+from datakeys.contract.pod_workload import PodWorkloadError, find_pod_workload
 from datakeys.contract.workload import (
     AnnotationError,
     Scope,
-    Workload,
     build_request_name,
     find_ordinal,
     parse_workload_wish,
@@ -58,34 +56,10 @@ def read_wishes(pod: Json) -> PodWishes:
     endpoint = annotations.get(ANNOTATION_AWS_ENDPOINT) == "true"
     try:
         own = _find_own_request(pod)
-    except (AnnotationError, ValueError) as error:
+    except (AnnotationError, PodWorkloadError) as error:
         return PodWishes(label, (), endpoint, str(error))
     named = [name.strip() for name in annotations.get(ANNOTATION_REQUESTS, "").split(",") if name.strip()]
     return PodWishes(label, tuple(dict.fromkeys([*own, *named])), endpoint)
-
-
-def find_workload(pod: Json) -> Workload:
-    """Return the workload that a pod belongs to: what the webhook wrote, its owner, or itself.
-
-    Raises:
-        ValueError: The annotation ``datakeys.dev/workload`` is malformed, or nobody can tell.
-    """
-    metadata = pod["metadata"]
-    stamped = (metadata.get("annotations") or {}).get(ANNOTATION_WORKLOAD)
-    if stamped:
-        try:
-            return Workload.parse(stamped)
-        except ValueError as error:
-            raise ValueError(f"annotation {ANNOTATION_WORKLOAD}: {error}") from None
-    owner = next((one for one in metadata.get("ownerReferences") or () if one.get("controller")), None)
-    if owner is None:
-        return Workload("Pod", (metadata.get("generateName") or metadata["name"]).rstrip("-."))
-    if owner["kind"] == "ReplicaSet":
-        raise ValueError(
-            f"annotation {ANNOTATION_KEY} is on a pod of ReplicaSet {owner['name']}, which lives only until "
-            "the next rollout"
-        )
-    return Workload(owner["kind"], owner["name"])
 
 
 def is_injected(pod: Json) -> bool:
@@ -144,12 +118,12 @@ def _find_own_request(pod: Json) -> list[str]:
     wish = parse_workload_wish(pod["metadata"].get("annotations") or {})
     if wish is None:
         return []
-    workload = find_workload(pod)
+    workload = find_pod_workload(pod["metadata"])
     if wish.scope is Scope.WORKLOAD:
         return [build_request_name(workload)]
     ordinal = find_ordinal(workload, pod["metadata"]["name"])
     if ordinal is None:
-        raise ValueError(f"annotation {ANNOTATION_SCOPE}: pod is for the pods of a StatefulSet only")
+        raise AnnotationError(f"annotation {ANNOTATION_SCOPE}: pod is for the pods of a StatefulSet only")
     return [build_request_name(workload, ordinal)]
 
 

@@ -23,13 +23,12 @@ from datakeys.contract.identity import (
     ANNOTATION_WORKLOAD,
     LABEL_INJECT,
 )
-from datakeys.contract.workload import AnnotationError, Scope, Workload, parse_workload_wish
+from datakeys.contract.workload import STATEFUL_SET, AnnotationError, Scope, Workload, parse_workload_wish
 from datakeys.webhook.patches.annotations import parse_wishes
 from datakeys.webhook.patches.injection import INJECT, Injection, build_injection, is_asking
 from datakeys.webhook.patches.operations import Operation, add, set_members
 from datakeys.webhook.patches.refusal import Refusal, RefusedError
 from datakeys.webhook.patches.sidecar import SidecarSettings
-from datakeys.webhook.patches.workload_key import STATEFUL_SET
 
 WORKLOAD_KINDS: Final = ("Deployment", STATEFUL_SET, "DaemonSet", "Job", "CronJob")
 #: What the pods must know. The rest says what data key to make, which only the controller reads: a change of
