@@ -172,6 +172,13 @@ def test_rotation_is_asked_for_and_not_waited_for(kubectl: FakeKubectl) -> None:
     assert "reEncryption" not in patch["spec"]
 
 
+def test_rotation_of_a_disabled_key_says_when_it_comes(kubectl: FakeKubectl) -> None:
+    """It is asked for all the same, and carried out with the change that enables the key."""
+    status, text = Scene(kubectl, build_key(state="Disabled")).run()
+    assert status == 0
+    assert "It is Disabled, and is rotated once it is Enabled." in text
+
+
 def test_pause_and_resume_rotate_nothing(kubectl: FakeKubectl) -> None:
     """They change one field."""
     scene = Scene(kubectl, rotated("Running", done=1, total=2))

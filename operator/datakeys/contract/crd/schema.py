@@ -28,7 +28,7 @@ KEY_OR_ARN_PATTERN: Final = f"^({_ARN_PREFIX}key/)?{KEY_ID_PATTERN}$"
 
 def string(description: str, **constraints: Any) -> Schema:  # noqa: ANN401 - a schema holds any JSON
     """Return the schema of a string."""
-    return {"type": "string", "description": description, **constraints}
+    return {"type": "string", "description": _tell_default(description, constraints), **constraints}
 
 
 def integer(description: str, minimum: int, maximum: int, **constraints: Any) -> Schema:  # noqa: ANN401
@@ -36,7 +36,7 @@ def integer(description: str, minimum: int, maximum: int, **constraints: Any) ->
     return {
         "type": "integer",
         "format": "int32",
-        "description": description,
+        "description": _tell_default(description, constraints),
         "minimum": minimum,
         "maximum": maximum,
         **constraints,
@@ -45,7 +45,7 @@ def integer(description: str, minimum: int, maximum: int, **constraints: Any) ->
 
 def boolean(description: str, **constraints: Any) -> Schema:  # noqa: ANN401
     """Return the schema of a boolean."""
-    return {"type": "boolean", "description": description, **constraints}
+    return {"type": "boolean", "description": _tell_default(description, constraints), **constraints}
 
 
 def obj(
@@ -63,6 +63,14 @@ def obj(
     if rules:
         schema["x-kubernetes-validations"] = list(rules)
     return schema
+
+
+def _tell_default(description: str, constraints: Schema) -> str:
+    """Return the description with the default at its end: ``kubectl explain`` shows that nowhere else."""
+    if "default" not in constraints:
+        return description
+    default = constraints["default"]
+    return f"{description} Default: {str(default).lower() if isinstance(default, bool) else default}."
 
 
 def rule(expression: str, message: str, field_path: str | None = None) -> Schema:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from datakeys.contract.key_types import KeyState
 from datakeys.kubectl import paths
 from datakeys.kubectl.answers import Json, UserError, name_of, namespace_of
 from datakeys.kubectl.cluster import Cluster
@@ -130,3 +131,6 @@ def _tell(arguments: argparse.Namespace, key: Json, stage: Stage, console: Conso
     else:
         follow = f"kubectl kms rotate {name} -n {namespace_of(key)} --status --wait"
         console.line(f"KmsKey {name}: rotation asked for; `{follow}` shows how it goes on")
+        state = status_of(key).get("keyState")
+        if state and state != KeyState.ENABLED:
+            console.line(f"It is {state}, and is rotated once it is {KeyState.ENABLED}.")
