@@ -85,7 +85,7 @@ class Cluster:
         )
         return done.stdout
 
-    def wait(self, what: str, condition: str, namespace: str, seconds: int = 180) -> None:
+    def wait(self, what: str, condition: str, namespace: str, seconds: int = 300) -> None:
         """Wait for a condition of an object, as ``kubectl wait`` does."""
         self.kubectl("wait", f"--for={condition}", what, "-n", namespace, f"--timeout={seconds}s")
 
@@ -119,18 +119,28 @@ def install_chart(cluster: Cluster, *sets: str) -> None:
         f"--set=clusterName={cluster.name}",
         *[f"--set={item}" for item in sets],
         "--wait",
-        "--timeout=5m",
+        "--timeout=10m",
     )
     # The images keep their tag when they are built anew, so that running pods must be replaced.
     for deployment in installed:
         cluster.kubectl("rollout", "restart", deployment, "-n", SYSTEM_NAMESPACE)
     for deployment in installed:
-        cluster.kubectl("rollout", "status", deployment, "-n", SYSTEM_NAMESPACE, "--timeout=180s")
-    wait_until("the API server reaches the webhook", 60, lambda: _reaches_webhook(cluster))
+        wait_for_rollout(cluster, deployment, SYSTEM_NAMESPACE)
+    wait_for_webhook(cluster)
+
+
+def wait_for_rollout(cluster: Cluster, workload: str, namespace: str) -> None:
+    """Wait until all pods of a Deployment or StatefulSet are those that it asks for, and ready."""
+    cluster.kubectl("rollout", "status", workload, "-n", namespace, "--timeout=600s")
+
+
+def wait_for_webhook(cluster: Cluster) -> None:
+    """Wait until the API server reaches the webhook: its Service lags behind its pods' readiness."""
+    wait_until("the API server reaches the webhook", 300, lambda: _reaches_webhook(cluster))
 
 
 def _reaches_webhook(cluster: Cluster) -> bool:
-    """Return whether the webhook is asked about a pod: its Service lags behind its pods' readiness."""
+    """Return whether the webhook has answered, about a pod that it refuses."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -138,7 +148,7 @@ def _reaches_webhook(cluster: Cluster) -> bool:
         "spec": {"containers": [{"name": "app", "image": "none"}]},
     }
     answer = cluster.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod), check=False)
-    return "failed calling webhook" not in answer
+    return "denied the request" in answer
 
 
 def apply_system_namespace(cluster: Cluster) -> None:

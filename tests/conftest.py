@@ -37,4 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if tier not in TIERS:
             raise pytest.UsageError(f"{item.nodeid} is in no tier: use one of {', '.join(TIERS)}")
         item.add_marker(TIERS[tier])
+        if tier == "node_e2e":
+            # The first one starts the cluster; the others wait as long as a slow machine may need.
+            item.add_marker(pytest.mark.timeout(3600))
     items.sort(key=lambda item: order.index(_tier(item)))

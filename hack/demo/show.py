@@ -7,7 +7,7 @@ import sys
 
 from canary import Finding, build_needles, scan_bytes, scan_folders
 from demo import terminal
-from deployment import SYSTEM_NAMESPACE, Cluster, cluster_path, wait_until
+from deployment import SYSTEM_NAMESPACE, Cluster, cluster_path, wait_for_rollout, wait_until
 
 NAMESPACE = "shop"
 REQUEST = "orders-at-rest"
@@ -21,7 +21,7 @@ class UnexpectedError(Exception):
 def wait_for_quickstart(cluster: Cluster) -> None:
     """Wait until the request is Ready and the workload runs."""
     cluster.wait(f"datakeyrequest/{REQUEST}", "condition=Ready", NAMESPACE)
-    cluster.kubectl("rollout", "status", "deployment/orders", "-n", NAMESPACE, "--timeout=180s")
+    wait_for_rollout(cluster, "deployment/orders", NAMESPACE)
     terminal.show(cluster.kubectl("get", "datakeys", "-n", NAMESPACE))
 
 
@@ -46,17 +46,20 @@ def app_pod(cluster: Cluster) -> str:
     return str(pods["items"][0]["metadata"]["name"])
 
 
+def wait_for_log(cluster: Cluster, pod: str, text: str) -> str:
+    """Return what the app of a pod has printed, once a text is among it."""
+
+    def read() -> str:
+        log = cluster.kubectl("logs", "-n", NAMESPACE, pod, "-c", "app", check=False)
+        return log if text in log else ""
+
+    return str(wait_until(f"{pod} prints {text}", 120, read))
+
+
 def show_app(cluster: Cluster) -> None:
     """Show what the app did with its data key."""
     pod = app_pod(cluster)
-    log = wait_until(
-        "the app has decrypted its file",
-        30,
-        lambda: (
-            (text := cluster.kubectl("logs", "-n", NAMESPACE, pod, "-c", "app"), "decrypted:" in text)[1]
-            and text
-        ),
-    )
+    log = wait_for_log(cluster, pod, "decrypted:")
     terminal.show(log)
     listing = cluster.kubectl("exec", "-n", NAMESPACE, pod, "-c", "app", "--", "ls", "-ln", KEY_FILE)
     terminal.show(listing)
@@ -77,7 +80,7 @@ def show_intruder(cluster: Cluster) -> None:
         text = cluster.kubectl("logs", "-n", NAMESPACE, "intruder", "-c", "datakeys-sidecar", check=False)
         return text if "AccessDeniedException" in text else ""
 
-    log = wait_until("the key service refuses the intruder", 90, refused, interval=1.0)
+    log = wait_until("the key service refuses the intruder", 180, refused, interval=1.0)
     terminal.show(log.splitlines()[-1])
     terminal.show(cluster.kubectl("get", "pod", "intruder", "-n", NAMESPACE))
     pod = cluster.get("pod", "intruder", "-n", NAMESPACE)
@@ -89,9 +92,9 @@ def show_intruder(cluster: Cluster) -> None:
 
 def show_annotated(cluster: Cluster) -> None:
     """Show that annotations are enough, and that an app can encrypt without holding its data key."""
-    cluster.kubectl("rollout", "status", "statefulset/ledger", "-n", NAMESPACE, "--timeout=180s")
+    wait_for_rollout(cluster, "statefulset/ledger", NAMESPACE)
     terminal.show(cluster.kubectl("get", "datakeyrequests,pods", "-n", NAMESPACE))
-    log = cluster.kubectl("logs", "-n", NAMESPACE, "ledger-1", "-c", "app")
+    log = wait_for_log(cluster, "ledger-1", "decrypted:")
     terminal.show(log)
     blobs = {
         cluster.get("datakeyrequest", f"ledger-{ordinal}.statefulset", "-n", NAMESPACE)["status"][
@@ -114,7 +117,7 @@ def show_plugin(cluster: Cluster) -> None:
     if issued_blob(cluster) == old:
         raise UnexpectedError("the data key must be encrypted under the new key material")
     cluster.kubectl("rollout", "restart", "deployment/orders", "-n", NAMESPACE)
-    cluster.kubectl("rollout", "status", "deployment/orders", "-n", NAMESPACE, "--timeout=180s")
+    wait_for_rollout(cluster, "deployment/orders", NAMESPACE)
     if read_key(cluster, newest_app_pod(cluster)) != key:
         raise UnexpectedError("the data key must be the same after the rotation")
     terminal.good("a new ciphertext under new key material, the same data key for the app")

@@ -9,7 +9,7 @@ import pytest
 from deployment import Cluster, install_chart, run_testcluster, start_cluster
 from workloads import apply, build_key, build_namespace
 
-NAME = "e2e"
+NAME = os.environ.get("DATAKEYS_CLUSTER", "e2e")
 
 
 @pytest.fixture(scope="session")

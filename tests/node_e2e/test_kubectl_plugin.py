@@ -36,7 +36,7 @@ def run(cluster: Cluster, namespace: str, *words: str) -> subprocess.CompletedPr
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -111,7 +111,7 @@ def test_pod_of_another_account_is_explained_by_the_sidecar_s_own_log(
             "delivered", ""
         )
 
-    wait_until("the sidecar is refused", 60, refused)
+    wait_until("the sidecar is refused", 180, refused)
     found = failures(read(cluster, namespace, "explain", "pod", "thief"))
     assert "is for ServiceAccount app, but the pod runs as other" in found["service-account"]
     assert run(cluster, namespace, "explain", "pod", "thief").returncode == 1
@@ -122,13 +122,14 @@ def test_disabled_key_is_the_cause_until_it_is_enabled(cluster: Cluster, namespa
     apply(cluster, build_request(namespace, "disk"))
     cluster.wait("datakeyrequest/disk", "condition=Ready", namespace)
     apply(cluster, build_key(namespace, "main", enabled=False))
+    cluster.wait("kmskey/main", "jsonpath={.status.keyState}=Disabled", namespace)
     apply(cluster, build_pod(namespace, "app", requests="disk"))
 
     def explained() -> bool:
         found = failures(read(cluster, namespace, "explain", "pod", "app"))
         return "KmsKey main is Disabled" in found.get("key", "") and "Disabled" in found.get("delivered", "")
 
-    wait_until("the disabled key is told", 60, explained)
+    wait_until("the disabled key is told", 180, explained)
     done = run(cluster, namespace, "explain", "pod", "app")
     assert "→ enable it: set spec.enabled: true in KmsKey main" in done.stdout
     apply(cluster, build_key(namespace, "main", enabled=True))

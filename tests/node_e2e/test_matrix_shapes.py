@@ -179,7 +179,7 @@ def test_a_debug_container_of_the_same_user_finds_no_key(shapes: Shapes) -> None
     namespace = shapes.namespace("plain")
     found = wait_until(
         "the search has ended",
-        60,
+        180,
         lambda: _log_with(shapes.cluster, namespace, "plain", "search", "uid"),
     )
     lines = dict(line.split(" ", 1) for line in found.splitlines())

@@ -213,7 +213,7 @@ def test_a_whole_secret_under_another_requests_name_is_not_delivered(scene: Scen
     scene.cluster.wait("pod/disk", "condition=Ready", scene.home)
     wait_until(
         "the copy is refused",
-        60,
+        180,
         lambda: "WrongRequest" in sidecar_log(scene.cluster, scene.home, "renamed"),
     )
     status = status_of(scene.cluster, "pod", "renamed", scene.home)

@@ -64,7 +64,7 @@ def test_app_beside_an_ordinary_sidecar_starts_with_its_data_key(cluster: Cluste
     def read() -> str:
         return cluster.kubectl("logs", "-n", namespace, "consumer", "-c", "app").strip()
 
-    assert wait_until("the app has read its data key", 60, read) == "200 32"
+    assert wait_until("the app has read its data key", 180, read) == "200 32"
     statuses = cluster.get("pod", "consumer", "-n", namespace)["status"]["containerStatuses"]
     assert [one["restartCount"] for one in statuses] == [0, 0]
 

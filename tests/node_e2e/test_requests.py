@@ -7,6 +7,9 @@ import pytest
 from deployment import Cluster, wait_until
 from workloads import apply, build_key, build_request, ready_condition, status_of, wait_reason
 
+#: The event of a key wakes a request in a moment; this is for a slow machine.
+EVENT_SECONDS = 60
+
 
 def _ciphertext(cluster: Cluster, namespace: str, secret: str) -> str:
     return str(cluster.get("secret", secret, "-n", namespace)["data"]["ciphertextBlob"])
@@ -27,7 +30,7 @@ def test_a_deleted_secret_comes_back_with_the_same_ciphertext(cluster: Cluster, 
     before = _ciphertext(cluster, namespace, "disk")
     uid = _secret_uid(cluster, namespace, "disk")
     cluster.kubectl("delete", "secret", "disk", "-n", namespace)
-    wait_until("the Secret is back", 30, lambda: _secret_uid(cluster, namespace, "disk") not in {"", uid})
+    wait_until("the Secret is back", 180, lambda: _secret_uid(cluster, namespace, "disk") not in {"", uid})
     assert _ciphertext(cluster, namespace, "disk") == before
     assert status_of(cluster, "datakeyrequest", "disk", namespace)["ciphertextBlob"] == before
 
@@ -46,7 +49,7 @@ def test_a_foreign_secret_is_never_overwritten(cluster: Cluster, namespace: str)
     assert "disk" in condition["message"]
     assert set(cluster.get("secret", "disk", "-n", namespace)["data"]) == {"password"}
     cluster.kubectl("delete", "secret", "disk", "-n", namespace)
-    cluster.wait("datakeyrequest/disk", "condition=Ready", namespace, seconds=60)
+    cluster.wait("datakeyrequest/disk", "condition=Ready", namespace)
 
 
 def test_a_disabled_key_refuses_and_enabling_it_serves_the_waiting_requests(
@@ -56,13 +59,13 @@ def test_a_disabled_key_refuses_and_enabling_it_serves_the_waiting_requests(
     apply(cluster, build_key(namespace, key, enabled=False))
     wait_until(
         "the key is disabled",
-        30,
+        180,
         lambda: status_of(cluster, "kmskey", key, namespace).get("keyState") == "Disabled",
     )
     apply(cluster, build_request(namespace, "disk"))
     wait_reason(cluster, "datakeyrequest", "disk", namespace, "DisabledException")
     apply(cluster, build_key(namespace, key, enabled=True))
-    cluster.wait("datakeyrequest/disk", "condition=Ready", namespace, seconds=15)
+    cluster.wait("datakeyrequest/disk", "condition=Ready", namespace, seconds=EVENT_SECONDS)
 
 
 def test_a_request_waits_for_its_key_to_appear(cluster: Cluster, namespace: str) -> None:
@@ -70,7 +73,7 @@ def test_a_request_waits_for_its_key_to_appear(cluster: Cluster, namespace: str)
     apply(cluster, build_request(namespace, "disk", key="later"))
     wait_reason(cluster, "datakeyrequest", "disk", namespace, "NotFoundException")
     apply(cluster, build_key(namespace, "later"))
-    cluster.wait("datakeyrequest/disk", "condition=Ready", namespace, seconds=15)
+    cluster.wait("datakeyrequest/disk", "condition=Ready", namespace, seconds=EVENT_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,7 @@ def test_a_key_that_can_not_make_data_keys_says_so(
 def test_dry_run_makes_no_secret(cluster: Cluster, namespace: str, key: str) -> None:
     """The condition DryRun says that the request would succeed."""
     apply(cluster, build_request(namespace, "disk", key=key, dryRun=True))
-    cluster.wait("datakeyrequest/disk", "condition=DryRun", namespace, seconds=30)
+    cluster.wait("datakeyrequest/disk", "condition=DryRun", namespace)
     assert "ciphertextBlob" not in status_of(cluster, "datakeyrequest", "disk", namespace)
     assert not _secret_uid(cluster, namespace, "disk")
 
@@ -109,7 +112,7 @@ def test_all_forms_of_a_key_id_are_served(cluster: Cluster, namespace: str, key:
         "spec": {"targetKeyRef": {"name": key}},
     }
     apply(cluster, alias)
-    cluster.wait("kmsalias/payments", "condition=Ready", namespace, seconds=30)
+    cluster.wait("kmsalias/payments", "condition=Ready", namespace)
     status = status_of(cluster, "kmskey", key, namespace)
     forms = [
         status["keyId"],
@@ -120,7 +123,7 @@ def test_all_forms_of_a_key_id_are_served(cluster: Cluster, namespace: str, key:
     for number, form in enumerate(forms):
         apply(cluster, build_request(namespace, f"r{number}", keyId=form))
     for number in range(len(forms)):
-        cluster.wait(f"datakeyrequest/r{number}", "condition=Ready", namespace, seconds=30)
+        cluster.wait(f"datakeyrequest/r{number}", "condition=Ready", namespace)
         assert status_of(cluster, "datakeyrequest", f"r{number}", namespace)["keyId"] == status["arn"]
 
 
@@ -129,17 +132,17 @@ def test_a_deleted_key_object_goes_at_once_and_comes_back_as_the_same_key(
 ) -> None:
     """Deleting schedules the deletion; applying again within the window cancels it."""
     before = status_of(cluster, "kmskey", key, namespace)
-    cluster.kubectl("delete", "kmskey", key, "-n", namespace, "--timeout=20s")
+    cluster.kubectl("delete", "kmskey", key, "-n", namespace, "--timeout=120s")
     apply(cluster, build_request(namespace, "disk", keyId=before["arn"]))
     wait_reason(cluster, "datakeyrequest", "disk", namespace, "KMSInvalidStateException")
     apply(cluster, build_key(namespace, key))
-    cluster.wait(f"kmskey/{key}", "condition=Ready", namespace, seconds=30)
+    cluster.wait(f"kmskey/{key}", "condition=Ready", namespace)
     after = status_of(cluster, "kmskey", key, namespace)
     assert (after["keyId"], after["currentKeyMaterialId"]) == (
         before["keyId"],
         before["currentKeyMaterialId"],
     )
-    cluster.wait("datakeyrequest/disk", "condition=Ready", namespace, seconds=15)
+    cluster.wait("datakeyrequest/disk", "condition=Ready", namespace, seconds=EVENT_SECONDS)
 
 
 @pytest.mark.usefixtures("key")
@@ -147,19 +150,18 @@ def test_a_namespace_with_keys_can_be_removed(cluster: Cluster, namespace: str) 
     """No finalizer hangs for the pending window."""
     apply(cluster, build_request(namespace, "disk"))
     cluster.wait("datakeyrequest/disk", "condition=Ready", namespace)
-    cluster.kubectl("delete", "namespace", namespace, "--timeout=90s")
+    cluster.kubectl("delete", "namespace", namespace, "--timeout=300s")
 
 
 def test_each_state_change_of_a_key_is_an_event(cluster: Cluster, namespace: str, key: str) -> None:
     """``kubectl describe`` tells the history of a key."""
     apply(cluster, build_key(namespace, key, enabled=False))
 
-    def events() -> str:
+    def reasons() -> set[str]:
         items = cluster.get("events", "-n", namespace)["items"]
-        return " ".join(item["reason"] for item in items if item["involvedObject"]["name"] == key)
+        return {item["reason"] for item in items if item["involvedObject"]["name"] == key}
 
-    wait_until("the key is disabled", 30, lambda: "Disabled" in events())
-    assert "Created" in events()
+    wait_until("both changes are told", 180, lambda: {"Created", "Disabled"} <= reasons())
 
 
 @pytest.mark.usefixtures("key")
