@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from datakeys.contract.environment import Address
 from datakeys.controller import metrics
 
 
@@ -20,7 +21,7 @@ class Health:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-async def start_health_server(listen: str, health: Health) -> web.AppRunner:
+async def start_health_server(listen: Address, health: Health) -> web.AppRunner:
     """Serve /healthz, /readyz and /metrics; answering at all proves that the event loop turns."""
 
     async def healthz(_: web.Request) -> web.Response:
@@ -40,6 +41,5 @@ async def start_health_server(listen: str, health: Health) -> web.AppRunner:
     app.router.add_get("/metrics", show_metrics)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    host, _, port = listen.rpartition(":")
-    await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+    await web.TCPSite(runner, listen.host, listen.port).start()
     return runner

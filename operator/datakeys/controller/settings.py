@@ -4,7 +4,11 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
+
+from datakeys.contract.environment import Address, read_address, read_flag, read_required
+
+_HEALTH_LISTEN: Final = Address("0.0.0.0", 9443)  # noqa: S104 - a pod is reached by any of its addresses
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,8 @@ class Settings:
     token_file: Path
     #: Own ServiceAccount, the subject of the RoleBinding in every namespace with requests.
     controller_service_account: str = "datakeys-controller"
-    #: Where /healthz, /readyz and /metrics are served, ``host:port``.
-    health_listen: str = "0.0.0.0:9443"
+    #: Where /healthz, /readyz and /metrics are served.
+    health_listen: Address = _HEALTH_LISTEN
     #: Level of this project's own log lines; frameworks stay at INFO, because below it they print bodies.
     log_level: str = "INFO"
     #: How many requests are reconciled at the same time.
@@ -57,9 +61,9 @@ class Settings:
         Raises:
             ValueError: A variable is missing or malformed; the text names it.
         """
-        system_namespace = _required(environ, "DATAKEYS_SYSTEM_NAMESPACE")
+        system_namespace = read_required(environ, "DATAKEYS_SYSTEM_NAMESPACE")
         return cls(
-            cluster_name=_required(environ, "DATAKEYS_CLUSTER_NAME"),
+            cluster_name=read_required(environ, "DATAKEYS_CLUSTER_NAME"),
             system_namespace=system_namespace,
             keyservice_url=environ.get("DATAKEYS_KEYSERVICE_URL")
             or f"https://datakeys-keyservice.{system_namespace}.svc:443",
@@ -70,10 +74,10 @@ class Settings:
             controller_service_account=environ.get(
                 "DATAKEYS_CONTROLLER_SERVICE_ACCOUNT", cls.controller_service_account
             ),
-            health_listen=environ.get("DATAKEYS_HEALTH_LISTEN", cls.health_listen),
+            health_listen=read_address(environ, "DATAKEYS_HEALTH_LISTEN", "0.0.0.0:9443"),
             log_level=environ.get("DATAKEYS_LOG_LEVEL", cls.log_level).upper(),
             concurrency=_positive(environ, "DATAKEYS_CONCURRENCY", cls.concurrency),
-            leader_election=_flag(environ, "DATAKEYS_LEADER_ELECTION", default=cls.leader_election),
+            leader_election=read_flag(environ, "DATAKEYS_LEADER_ELECTION", default=cls.leader_election),
             identity=environ.get("DATAKEYS_IDENTITY") or socket.gethostname(),
             lease_seconds=_positive(environ, "DATAKEYS_LEASE_SECONDS", cls.lease_seconds),
             renew_deadline_seconds=_positive(
@@ -82,7 +86,7 @@ class Settings:
             lease_retry_seconds=_positive(environ, "DATAKEYS_LEASE_RETRY_SECONDS", cls.lease_retry_seconds),
             events_per_second=_positive(environ, "DATAKEYS_EVENTS_PER_SECOND", cls.events_per_second),
             excluded_namespaces=_names(environ, "DATAKEYS_EXCLUDED_NAMESPACES") | {system_namespace},
-            evict_uninjected=_flag(environ, "DATAKEYS_EVICT_UNINJECTED", default=cls.evict_uninjected),
+            evict_uninjected=read_flag(environ, "DATAKEYS_EVICT_UNINJECTED", default=cls.evict_uninjected),
             eviction_minimum_age_seconds=_positive(
                 environ, "DATAKEYS_EVICTION_MINIMUM_AGE_SECONDS", cls.eviction_minimum_age_seconds
             ),
@@ -90,13 +94,6 @@ class Settings:
                 environ, "DATAKEYS_EVICTIONS_PER_MINUTE", cls.evictions_per_minute
             ),
         )
-
-
-def _required(environ: Mapping[str, str], name: str) -> str:
-    value = environ.get(name, "")
-    if not value:
-        raise ValueError(f"environment variable {name} must be set")
-    return value
 
 
 def _positive(environ: Mapping[str, str], name: str, default: int) -> int:
@@ -110,12 +107,3 @@ def _positive(environ: Mapping[str, str], name: str, default: int) -> int:
 
 def _names(environ: Mapping[str, str], name: str) -> frozenset[str]:
     return frozenset(part.strip() for part in environ.get(name, "").split(",") if part.strip())
-
-
-def _flag(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
-    text = environ.get(name)
-    if text is None:
-        return default
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"environment variable {name} must be true or false")
-    return text.lower() == "true"

@@ -3,33 +3,13 @@
 Zone: no secrets: no setting of this service is one. Source: docs/architecture.md, "Settings".
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
+from datakeys.contract.environment import Address, read_address, read_flag, read_required
 from datakeys.keyservice.pki.authority import Lifetimes
-
-PREFIX: Final = "DATAKEYS_"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse ``host:port``; an IPv6 host may stand in brackets.
-
-        Raises:
-            ValueError: It isn't one.
-        """
-        host, _, port = text.rpartition(":")
-        if not host or not port.isdigit():
-            raise ValueError(f"{text!r} isn't host:port")
-        return cls(host.strip("[]"), int(port))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,60 +47,54 @@ class Settings:
         Raises:
             ValueError: One is missing or malformed; the text names it.
         """
-
-        def read(name: str, default: str | None = None) -> str:
-            value = environment.get(PREFIX + name, "") or default
-            if value is None:
-                raise ValueError(f"{PREFIX}{name} isn't set")
-            return value
-
-        def seconds(name: str, default: str) -> float:
-            value = float(read(name, default))
-            if not 0 <= value <= 300:  # noqa: PLR2004
-                raise ValueError(f"{PREFIX}{name} must be 0..300 seconds")
-            return value
-
-        factor = float(read("RATE_QUOTA_FACTOR", "1"))
-        if not 0 <= factor <= 1000:  # noqa: PLR2004
-            raise ValueError(f"{PREFIX}RATE_QUOTA_FACTOR must be 0..1000")
         return cls(
-            cluster_name=read("CLUSTER_NAME"),
-            system_namespace=read("SYSTEM_NAMESPACE"),
-            controller_service_account=read("CONTROLLER_SERVICE_ACCOUNT", "datakeys-controller"),
-            token_cache_seconds=seconds("TOKEN_CACHE_SECONDS", "10"),
+            cluster_name=read_required(environment, "DATAKEYS_CLUSTER_NAME"),
+            system_namespace=read_required(environment, "DATAKEYS_SYSTEM_NAMESPACE"),
+            controller_service_account=environment.get("DATAKEYS_CONTROLLER_SERVICE_ACCOUNT")
+            or "datakeys-controller",
+            token_cache_seconds=_read_seconds(environment, "DATAKEYS_TOKEN_CACHE_SECONDS", 10),
             check_addresses=_read_caller_address(environment),
-            listen=Address.parse(read("LISTEN", "0.0.0.0:8443")),
-            health_listen=Address.parse(read("HEALTH_LISTEN", "0.0.0.0:9443")),
-            log_level=read("LOG_LEVEL", "INFO").upper(),
-            drain_delay_seconds=seconds("DRAIN_DELAY_SECONDS", "3"),
-            drain_grace_seconds=seconds("DRAIN_GRACE_SECONDS", "15"),
-            rate_quota_factor=factor,
+            listen=read_address(environment, "DATAKEYS_LISTEN", "0.0.0.0:8443"),
+            health_listen=read_address(environment, "DATAKEYS_HEALTH_LISTEN", "0.0.0.0:9443"),
+            log_level=(environment.get("DATAKEYS_LOG_LEVEL") or "INFO").upper(),
+            drain_delay_seconds=_read_seconds(environment, "DATAKEYS_DRAIN_DELAY_SECONDS", 3),
+            drain_grace_seconds=_read_seconds(environment, "DATAKEYS_DRAIN_GRACE_SECONDS", 15),
+            rate_quota_factor=_read_number(environment, "DATAKEYS_RATE_QUOTA_FACTOR", 1, maximum=1000),
             lifetimes=_read_lifetimes(environment),
-            webhook_certificate=_read_flag(environment, "WEBHOOK_CERTIFICATE", default=True),
+            webhook_certificate=read_flag(environment, "DATAKEYS_WEBHOOK_CERTIFICATE", default=True),
         )
 
 
+def _read_seconds(environment: Mapping[str, str], name: str, default: float) -> float:
+    return _read_number(environment, name, default, maximum=300)
+
+
+def _read_number(environment: Mapping[str, str], name: str, default: float, *, maximum: float) -> float:
+    try:
+        number = float(environment.get(name) or default)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= maximum:
+        raise ValueError(f"{name} must be a number from 0 to {maximum:g}")
+    return number
+
+
 def _read_caller_address(environment: Mapping[str, str]) -> bool:
-    text = environment.get(f"{PREFIX}CALLER_ADDRESS") or "Enforce"
+    text = environment.get("DATAKEYS_CALLER_ADDRESS") or "Enforce"
     if text not in ("Enforce", "Ignore"):
-        raise ValueError(f"{PREFIX}CALLER_ADDRESS must be Enforce or Ignore")
+        raise ValueError("DATAKEYS_CALLER_ADDRESS must be Enforce or Ignore")
     return text == "Enforce"
 
 
 def _read_lifetimes(environment: Mapping[str, str]) -> Lifetimes:
     usual = Lifetimes()
-    defaults = {"CA_SECONDS": usual.ca, "LEAF_SECONDS": usual.leaf, "CA_OVERLAP_SECONDS": usual.overlap}
+    defaults = {
+        "DATAKEYS_CA_SECONDS": usual.ca,
+        "DATAKEYS_LEAF_SECONDS": usual.leaf,
+        "DATAKEYS_CA_OVERLAP_SECONDS": usual.overlap,
+    }
     try:
-        ca, leaf, overlap = (
-            float(environment.get(PREFIX + name) or default) for name, default in defaults.items()
-        )
+        ca, leaf, overlap = (float(environment.get(name) or default) for name, default in defaults.items())
         return Lifetimes(ca, leaf, overlap)
     except ValueError as error:
-        raise ValueError(f"{', '.join(PREFIX + name for name in defaults)}: {error}") from None
-
-
-def _read_flag(environment: Mapping[str, str], name: str, *, default: bool) -> bool:
-    text = environment.get(PREFIX + name) or str(default)
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"{PREFIX}{name} must be true or false")
-    return text.lower() == "true"
+        raise ValueError(f"{', '.join(defaults)}: {error}") from None

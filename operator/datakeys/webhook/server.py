@@ -9,6 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
+from datakeys.contract.environment import Address
 from datakeys.webhook.admission import AdmissionHandler, RequestLookup
 from datakeys.webhook.ca_bundle import CaBundleKeeper, ConfigurationApi
 from datakeys.webhook.certificate_care import CertificateCare
@@ -18,7 +19,7 @@ from datakeys.webhook.health import build_health_application
 from datakeys.webhook.listener import Listener
 from datakeys.webhook.logs import log_event
 from datakeys.webhook.metrics import Metrics
-from datakeys.webhook.settings import Address, Settings
+from datakeys.webhook.settings import Settings
 
 #: After SIGTERM the API server may send reviews until every node knows that this pod is going.
 DRAIN_SECONDS: Final = 5.0

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from controller_fakes import NAMESPACE, NOW, FakeApi, FakeCluster
+from datakeys.contract.environment import Address
 from datakeys.controller import json_logs, metrics
 from datakeys.controller.health import Health, start_health_server
 from datakeys.controller.kube.api import EVENTS
@@ -38,6 +39,7 @@ def test_defaults_fit_the_chart() -> None:
         ("DATAKEYS_CONCURRENCY", "0"),
         ("DATAKEYS_CONCURRENCY", "many"),
         ("DATAKEYS_LEADER_ELECTION", "maybe"),
+        ("DATAKEYS_HEALTH_LISTEN", "9443"),
     ],
 )
 def test_bad_setting_is_named(variable: str, value: str) -> None:
@@ -99,7 +101,7 @@ def test_debug_is_for_own_lines_only(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_health_server() -> None:
     """Liveness answers at once, readiness when told, metrics have this project's names only."""
     health = Health()
-    server = await start_health_server("127.0.0.1:0", health)
+    server = await start_health_server(Address("127.0.0.1", 0), health)
     host, port = server.addresses[0][:2]
     base = f"http://{host}:{port}"
     try:

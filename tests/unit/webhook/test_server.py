@@ -18,12 +18,13 @@ from aiohttp import ClientSession
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from datakeys.contract.environment import Address
 from datakeys.webhook import certificate_care
 from datakeys.webhook.ca_bundle import find_certificates
 from datakeys.webhook.patches import SidecarKind
 from datakeys.webhook.request_lookup import KubernetesRequestLookup
 from datakeys.webhook.server import Webhook
-from datakeys.webhook.settings import Address, Settings, read_settings
+from datakeys.webhook.settings import Settings, read_settings
 from ports import find_free_port
 
 from .conftest import SETTINGS, Authority

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from datakeys.keyservice.settings import Address
+from datakeys.contract.environment import Address
 
 DEFAULT_ACCOUNT: Final = "123456789012"
 DEFAULT_REGION: Final = "us-east-1"
@@ -106,10 +106,10 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _address(text: str) -> Address:
-    address = Address.parse(text)
-    if address.port > 65535:  # noqa: PLR2004
-        raise ValueError
-    return address
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _region(text: str) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from datakeys.contract.environment import Address
 from datakeys.keyservice.local.arguments import Arguments, Credentials, is_region, parse_arguments
-from datakeys.keyservice.settings import Address
 
 
 def test_defaults() -> None:
