@@ -38,7 +38,7 @@ def explain(settings: Settings) -> list[str]:
     lines = [f"{name}: {code}: {advise(code)}" for name, code in codes.items() if code]
     if settings.endpoint_port and not lines:
         lines.append("the KMS endpoint has not reached the key service yet")
-    return lines or ["not delivered yet"]
+    return lines or ["not delivered yet, as is usual in the first second"]
 
 
 def probe_from_environment() -> int:
