@@ -44,6 +44,7 @@ class Webhook:
         bundle = CaBundleKeeper(configuration, managed=settings.manages_ca_bundle, clock=time.monotonic)
         self._care = CertificateCare(self._certificates, bundle, self._metrics)
         self._stop = asyncio.Event()
+        self._listening = False
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""
@@ -62,6 +63,7 @@ class Webhook:
                     application, ADMISSION_LIMITS, self._settings.listen, self._certificates.context
                 )
             )
+            self._listening = True
             log_event("serving", port=self._settings.listen.port)
             while not self._stop.is_set():
                 await self._care.refresh()
@@ -74,7 +76,9 @@ class Webhook:
 
     def find_obstacle(self) -> str:
         """Return why reviews shouldn't be sent here, or ""."""
-        return "stopping" if self._stop.is_set() else self._care.find_obstacle()
+        if self._stop.is_set():
+            return "stopping"
+        return self._care.find_obstacle() or ("" if self._listening else "not listening yet")
 
     async def _listen(
         self,

@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 from datakeys.contract.environment import Address
 from datakeys.webhook import certificate_care
 from datakeys.webhook.ca_bundle import find_certificates
+from datakeys.webhook.listener import Listener
 from datakeys.webhook.patches import SidecarKind
 from datakeys.webhook.request_lookup import KubernetesRequestLookup
 from datakeys.webhook.server import Webhook
@@ -118,6 +119,24 @@ async def running(
         if not made.task.done():
             os.kill(os.getpid(), signal.SIGTERM)
         await made.task
+
+
+async def test_ready_only_once_reviews_are_listened_for(
+    running: Running, authority: Authority, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With everything else there, a review sent a moment too early would be refused by the kernel."""
+    opening, listen = asyncio.Event(), running.webhook._listen
+
+    async def listen_late(*arguments: Any) -> Listener:
+        await opening.wait()
+        return await listen(*arguments)
+
+    monkeypatch.setattr(running.webhook, "_listen", listen_late)
+    mount(authority, "1")
+    await running.wait_ready(503, "not listening yet\n")
+    opening.set()
+    await running.wait_ready()
+    assert (await running.review(authority.pem))["allowed"]
 
 
 async def test_ready_only_with_certificate_and_bundle(
