@@ -134,10 +134,9 @@ class Passed:
             death = point if died else death
         return cls(tuple(points), death)
 
-    @property
-    def is_under_way(self) -> bool:
-        """Return whether a call waits for its answer."""
-        moments = Counter(point.moment for point in self.points)
+    def is_under_way(self, *places: str) -> bool:
+        """Return whether a call that concerns one of these places waits for its answer."""
+        moments = Counter(point.moment for point in self.of(*places))
         return moments[Moment.BEFORE] > moments[Moment.AFTER]
 
     def of(self, *places: str) -> tuple[Point, ...]:

@@ -24,7 +24,7 @@ _WATCHES: Final = ("cluster datakeyrequests", "cluster kmskeys", "cluster deploy
 _SETTLED_SECONDS: Final = 120.0
 #: How long is waited for a call that isn't made every time.
 _UNCERTAIN_SECONDS: Final = 3.0
-#: How long nothing is called, and no call waits for its answer, before a controller counts as idle.
+#: How long nothing is called, and no call of the scene waits for its answer, before a controller is idle.
 _IDLE_SECONDS: Final = 1.5
 
 
@@ -95,7 +95,7 @@ class Run:
     def wait_until_idle(self) -> None:
         """Wait until the controller calls nobody any more."""
         count, passed = -1, self._controller.passed
-        while count < len(passed.points) or passed.is_under_way:
+        while count < len(passed.points) or passed.is_under_way(SHOP):
             count = len(passed.points)
             self._controller.wait_for_death(_IDLE_SECONDS)
             passed = self._controller.passed

@@ -70,9 +70,11 @@ def test_a_call_without_its_answer_is_under_way(tmp_path: Path) -> None:
     log = CallLog(tmp_path / "calls")
     for moment in Moment:
         log.write(Point("LIST shop secrets", 1, moment))
-    assert not Passed.read(tmp_path / "calls").is_under_way
+    assert not Passed.read(tmp_path / "calls").is_under_way("shop")
     log.write(point("POST shop secrets"))
-    assert Passed.read(tmp_path / "calls").is_under_way
+    passed = Passed.read(tmp_path / "calls")
+    assert passed.is_under_way("shop")
+    assert not passed.is_under_way("system")
 
 
 def test_a_line_that_has_only_begun_is_not_read_yet(tmp_path: Path) -> None:
