@@ -129,6 +129,7 @@ def test_destroyed_key_shows() -> None:
     pending = ObservedKey(replace(METADATA, state="PendingDeletion", deletion_date=5.0))
     changes = build_refreshed_status(None, stored(pending), generation=3, now=NOW)
     assert summary(changes)[0] == ("Ready", "False", "NotFoundException")
+    assert "restore the operator's namespace from its backup" in changes["conditions"][0]["message"]
     assert {name for name, value in changes.items() if value is None} == {
         "keyState",
         "currentKeyMaterialId",

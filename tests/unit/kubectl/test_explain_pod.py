@@ -236,6 +236,15 @@ def test_key_that_isn_t_made_yet() -> None:
     assert "isn't made yet: LimitExceededException" in check.detail
 
 
+def test_key_that_is_lost() -> None:
+    """It was there once, so it isn't "not yet" made: the controller's words say what may have happened."""
+    key = build_key()
+    del key["status"]["keyState"]
+    key["status"]["conditions"] = [build_condition("False", "NotFoundException", "no such key")]
+    check = first_failure(facts(keys=[key]))
+    assert check.detail == "KmsKey main has lost its key: no such key"
+
+
 def test_conclusions_without_a_failure() -> None:
     """Waiting, or as far as one may see."""
     waiting = build_injected_pod(status=RUNNING)

@@ -35,8 +35,9 @@ DESTROYED: Final = Condition(
     CONDITION_READY,
     "False",
     NotFoundError.code,
-    "The key was destroyed, and what it encrypted can't be decrypted any more: delete this KmsKey; "
-    "applying it again makes a new key",
+    "The key service has no such key: it was destroyed after its waiting period, or the key records were "
+    "lost. If lost, restore the operator's namespace from its backup, and delete nothing. What a destroyed key "
+    "encrypted can't be decrypted any more; deleting this KmsKey and applying it again makes a new key",
 )
 
 

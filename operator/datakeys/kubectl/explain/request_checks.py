@@ -108,6 +108,8 @@ def _check_key(request: Json, facts: RequestFacts) -> Check:
     if state is None:
         ready = ready_condition(key)
         step = f"kubectl describe kmskey {name_of(key)} -n {namespace_of(key)}"
+        if status.get("arn"):
+            return failed("key", f"KmsKey {name_of(key)} has lost its key: {ready.message}", step)
         return failed("key", f"KmsKey {name_of(key)} isn't made yet: {ready.reason or ready.message}", step)
     step = _KEY_STEPS.get(state, "kubectl describe kmskey {name}")
     return failed(
