@@ -51,10 +51,25 @@ def run_pod(cluster: Cluster, pod: Manifest) -> dict[str, Any]:
         found = str(cluster.get("pod", name, "-n", namespace)["status"].get("phase"))
         return found if found in {"Succeeded", "Failed"} else None
 
-    ended = wait_until(f"pod {name} ends", 120, phase)
+    ended = wait_until(f"pod {name} ends", 300, phase)
     log = cluster.kubectl("logs", "-n", namespace, name, "-c", "app", check=False)
     assert ended == "Succeeded", log + sidecar_log(cluster, namespace, name)
     return dict(json.loads(log.splitlines()[-1]))
+
+
+def assert_outcome(cluster: Cluster, pod: Manifest, expected: dict[str, Any]) -> None:
+    """Run a pod until its rights have reached the replica of the key service that it is connected to."""
+
+    def is_so() -> bool:
+        found = run_pod(cluster, pod)
+        if found == {"error": "AccessDeniedException"}:
+            namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+            cluster.kubectl("delete", "pod", name, "-n", namespace, "--wait=true")
+            return False
+        assert found == expected
+        return True
+
+    wait_until("the rights count", 180, is_so)
 
 
 def key_arn(cluster: Cluster, namespace: str, key: str) -> str:
@@ -66,8 +81,8 @@ def test_rbac_lets_a_pod_use_the_keys_of_its_namespace(cluster: Cluster, namespa
     arn = key_arn(cluster, namespace, key)
     roles = build_bindings(namespace, "worker", "datakeys-encrypter", "datakeys-decrypter")
     apply(cluster, build_service_account(namespace, "worker"), *roles)
-    found = run_pod(cluster, build_sdk_pod(namespace, "worker", arn))
-    assert found == {"same": True, "key": arn, "error": "InvalidCiphertextException"}
+    expected = {"same": True, "key": arn, "error": "InvalidCiphertextException"}
+    assert_outcome(cluster, build_sdk_pod(namespace, "worker", arn), expected)
     asked = ("auth", "can-i", "create", "kmskeys/any", "--subresource=decrypt", "-n", namespace, "--as")
     worker, other = (f"system:serviceaccount:{namespace}:{name}" for name in ("worker", "other"))
     assert cluster.kubectl(*asked, worker).strip() == "yes"
@@ -97,8 +112,8 @@ def test_grant_lets_one_account_do_what_it_says(cluster: Cluster, namespace: str
     apply(cluster, build_service_account(namespace, "grantee"), grant)
     cluster.wait("kmsgrant/sdk", "condition=Ready", namespace)
     arn = key_arn(cluster, namespace, key)
-    found = run_pod(cluster, build_sdk_pod(namespace, "grantee", arn))
-    assert found == {"same": True, "key": arn, "error": "AccessDeniedException"}
+    expected = {"same": True, "key": arn, "error": "AccessDeniedException"}
+    assert_outcome(cluster, build_sdk_pod(namespace, "grantee", arn), expected)
 
 
 @pytest.mark.usefixtures("key")
@@ -122,11 +137,11 @@ def test_key_policy_opens_a_key_to_another_namespace(cluster: Cluster, namespace
     cluster.wait("kmskey/shared", "condition=Synced", owner)
     wait_until(
         "the policy is applied",
-        30,
+        180,
         lambda: (
             cluster.get("kmskey", "shared", "-n", owner)["status"].get("observedGeneration")
             == cluster.get("kmskey", "shared", "-n", owner)["metadata"]["generation"]
         ),
     )
-    found = run_pod(cluster, build_sdk_pod(namespace, "guest", arn))
-    assert found == {"same": True, "key": arn, "error": "InvalidCiphertextException"}
+    expected = {"same": True, "key": arn, "error": "InvalidCiphertextException"}
+    assert_outcome(cluster, build_sdk_pod(namespace, "guest", arn), expected)

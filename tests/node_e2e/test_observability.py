@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deployment import SYSTEM_NAMESPACE, Cluster
+from deployment import SYSTEM_NAMESPACE, Cluster, wait_until
 from system_pods import ready_pod, system_pods
 from workloads import apply, build_request
 
@@ -54,14 +54,17 @@ def test_every_call_has_an_audit_record(cluster: Cluster, namespace: str) -> Non
     apply(cluster, build_request(namespace, "audited"))
     cluster.wait("datakeyrequest/audited", "condition=Ready", namespace)
     pairs = {"datakeys.dev/namespace": namespace, "datakeys.dev/request": "audited"}
-    records = [
-        record
-        for pod in system_pods(cluster, "keyservice")
-        for record in _audit_records(cluster, pod["metadata"]["name"])
-        if record.get("eventName") == "GenerateDataKeyWithoutPlaintext"
-        and pairs.items() <= (record.get("encryptionContext") or {}).items()
-    ]
-    assert len(records) == 1
+
+    def records() -> list[dict[str, Any]]:
+        return [
+            record
+            for pod in system_pods(cluster, "keyservice")
+            for record in _audit_records(cluster, pod["metadata"]["name"])
+            if record.get("eventName") == "GenerateDataKeyWithoutPlaintext"
+            and pairs.items() <= (record.get("encryptionContext") or {}).items()
+        ]
+
+    assert len(wait_until("the call is on record", 120, records)) == 1
 
 
 def _audit_records(cluster: Cluster, pod: str) -> list[dict[str, Any]]:
