@@ -36,8 +36,8 @@ DESTROYED: Final = Condition(
     "False",
     NotFoundError.code,
     "The key service has no such key: it was destroyed after its waiting period, or the key records were "
-    "lost. If lost, restore the operator's namespace from its backup, and delete nothing. What a destroyed key "
-    "encrypted can't be decrypted any more; deleting this KmsKey and applying it again makes a new key",
+    "lost. If lost, restore the operator's namespace from its backup, and delete nothing. What a destroyed "
+    "key encrypted can't be decrypted any more; deleting this KmsKey and applying it again makes a new key",
 )
 
 
