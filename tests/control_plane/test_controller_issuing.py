@@ -10,7 +10,7 @@ from kubernetes.client.exceptions import ApiException
 from controller_rig import Process, Rig
 from custom_objects import ALIASES, KEYS, REQUESTS, SOON, Objects, fresh_objects
 from datakeys.contract.encrypted_data_key import EncryptedDataKey
-from waiting import eventually, read_at_rest
+from waiting import eventually, read_at_rest, wait_for
 
 
 @pytest.fixture
@@ -199,6 +199,32 @@ def test_trust_bundle_and_role_binding_are_in_the_namespace(
             with pytest.raises(ApiException):
                 client.CoreV1Api(acting).list_namespaced_secret(forbidden)
     assert controller.popen.poll() is None
+
+
+@pytest.mark.usefixtures("controller")
+@pytest.mark.parametrize("has_request", [True, False], ids=["request", "key alone"])
+def test_trust_bundle_that_somebody_deletes_or_changes_comes_back(
+    rig: Rig, objects: Objects, *, has_request: bool
+) -> None:
+    """The watch tells of it; a pod that starts then waits a moment instead of for ever."""
+    objects.create_key()
+    if has_request:
+        objects.create_request("orders")
+        objects.wait_ready("orders")
+    core, name = client.CoreV1Api(objects.api), "datakeys-trust-bundle"
+    source = core.read_namespaced_config_map(name, rig.installation.namespace)
+
+    def is_right() -> bool:
+        only = f"metadata.name={name}"
+        found = core.list_namespaced_config_map(objects.namespace, field_selector=only).items
+        return [one.data for one in found] == [source.data]
+
+    wait_for(is_right, "the bundle is there")
+    for _ in range(2):
+        core.delete_namespaced_config_map(name, objects.namespace)
+        wait_for(is_right, "the deleted bundle is back")
+    core.patch_namespaced_config_map(name, objects.namespace, {"data": {"ca.crt": "changed"}})
+    wait_for(is_right, "the changed bundle is right again")
 
 
 def test_logs_hold_no_bodies(controller: Process, objects: Objects) -> None:

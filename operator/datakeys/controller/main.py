@@ -40,6 +40,7 @@ from datakeys.controller.kube.list_watch import ListWatch
 from datakeys.controller.kube.namespace_access import NamespaceAccess
 from datakeys.controller.kube.pod_watch import PodWatch
 from datakeys.controller.kube.secret_memory import SecretMemory
+from datakeys.controller.kube.trust_bundle_copies import TrustBundleCopies
 from datakeys.controller.leadership import lead
 from datakeys.controller.re_encryption_turns import Turns
 from datakeys.controller.request_memory import RequestMemory
@@ -142,6 +143,8 @@ async def _act(
         service_account=settings.controller_service_account,
         system_namespace=settings.system_namespace,
     )
+    copies = TrustBundleCopies(api, access)
+    access.subscribe(on_entered=copies.follow, on_forgotten=copies.forget)
     secrets = SecretMemory(api)
     statuses, turns, all_seen = StatusWriter(api, requests, recorder), Turns(), asyncio.Event()
     reconciler = RequestReconciler(
@@ -173,7 +176,7 @@ async def _act(
         kms_key=KmsKeyHandler(keyservice, recorder, key_watch.look_soon, api),
         kms_alias=KmsAliasHandler(keyservice, recorder, keys, settings.cluster_name),
         kms_grant=KmsGrantHandler(keyservice, recorder, keys, settings.cluster_name),
-        end_watches=secrets.close,
+        end_watches=lambda: _close(secrets, copies),
     )
     trust_bundle = ListWatch(
         api,
@@ -212,6 +215,11 @@ async def _act(
         for task in (operator, *background):
             task.cancel()
         await asyncio.gather(operator, *background, return_exceptions=True)
+
+
+def _close(secrets: SecretMemory, copies: TrustBundleCopies) -> None:
+    secrets.close()
+    copies.close()
 
 
 def _build_workloads(api: KubeApi, recorder: EventRecorder) -> Workloads:

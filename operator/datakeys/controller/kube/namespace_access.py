@@ -6,7 +6,7 @@ nothing is written.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from datakeys.contract.identity import TRUST_BUNDLE_CONFIG_MAP
@@ -35,6 +35,10 @@ _PARALLEL_COPIES: Final = 16
 _REFUSAL_SECONDS: Final = 1.0
 
 
+def ignore(_: str) -> None:
+    """Have no subscriber."""
+
+
 class NamespaceAccess:
     """Makes each namespace accessible once and keeps its trust bundle up to date."""
 
@@ -46,6 +50,12 @@ class NamespaceAccess:
         self._bundle: dict[str, str] | None = None
         self._copies = asyncio.Semaphore(_PARALLEL_COPIES)
         self._background: set[asyncio.Task[None]] = set()
+        self._on_entered: Callable[[str], None] = ignore
+        self._on_forgotten: Callable[[str], None] = ignore
+
+    def subscribe(self, *, on_entered: Callable[[str], None], on_forgotten: Callable[[str], None]) -> None:
+        """Tell of each namespace that has become accessible, perhaps again, and that is forgotten."""
+        self._on_entered, self._on_forgotten = on_entered, on_forgotten
 
     async def ensure(self, namespace: str) -> None:
         """Return once the namespace is accessible; later calls cost nothing.
@@ -68,8 +78,22 @@ class NamespaceAccess:
             del self._entries[namespace]
 
     def forget(self, namespace: str) -> None:
-        """Forget a namespace: its last request is gone."""
+        """Forget a namespace: nothing of it needs the controller any more."""
         self._entries.pop(namespace, None)
+        self._on_forgotten(namespace)
+
+    def is_copy(self, config_map: Mapping[str, Any]) -> bool:
+        """Return whether a copy of the trust bundle is as it should be."""
+        return self._bundle is None or update_trust_bundle(config_map, self._bundle) is None
+
+    async def restore_bundle(self, namespace: str) -> None:
+        """Make the copy of the trust bundle right, if it isn't.
+
+        Raises:
+            KubeError: It can't be made for now.
+        """
+        async with self._copies:
+            await self._copy_bundle(namespace)
 
     # The observer of the trust bundle's source in the system namespace.
 
@@ -101,6 +125,7 @@ class NamespaceAccess:
             loop = asyncio.get_running_loop()
             loop.call_later(_REFUSAL_SECONDS, self._forget_entry, namespace, asyncio.current_task())
             return error
+        self._on_entered(namespace)
         return None
 
     def _forget_entry(self, namespace: str, entry: asyncio.Task[Any] | None) -> None:
@@ -137,11 +162,10 @@ class NamespaceAccess:
 
     async def _renew(self, namespace: str) -> None:
         try:
-            async with self._copies:
-                await self._copy_bundle(namespace)
+            await self.restore_bundle(namespace)
         except KubeError as error:
             # The next request of this namespace tries again.
-            self.forget(namespace)
+            self._entries.pop(namespace, None)
             _LOG.warning("trust bundle not copied", extra={"namespace": namespace, "error": str(error)})
 
     async def _copy_bundle(self, namespace: str) -> None:
