@@ -85,14 +85,14 @@ class Database:
 
     def wait_ready(self) -> dict[str, Manifest]:
         """Wait until all pods are Ready; return what they report, by name."""
-        wait_until("the StatefulSet is ready", 120, self._is_ready)
+        wait_until("the StatefulSet is ready", 300, self._is_ready)
         pods = [f"db-{number}" for number in range(REPLICAS)]
         return wait_for_reports(self.cluster, self.namespace, "app=db", pods)
 
     def wait_gone(self) -> None:
         """Wait until no pod is left."""
         self.cluster.kubectl(
-            "wait", "--for=delete", "pod", "-l", "app=db", "-n", self.namespace, "--timeout=60s"
+            "wait", "--for=delete", "pod", "-l", "app=db", "-n", self.namespace, "--timeout=300s"
         )
 
     def _is_ready(self) -> bool:
@@ -114,7 +114,7 @@ def database(cluster: Cluster) -> Iterator[Database]:
     try:
         yield database
     finally:
-        cluster.kubectl("delete", "namespace", database.namespace, "--wait=true", "--timeout=90s")
+        cluster.kubectl("delete", "namespace", database.namespace, "--wait=true", "--timeout=300s")
         cluster.kubectl("delete", "pv", *[one["metadata"]["name"] for one in volumes])
         shutil.rmtree(database.folder, ignore_errors=True)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deployment import SYSTEM_NAMESPACE, Cluster
+from deployment import SYSTEM_NAMESPACE, Cluster, wait_until
 from system_pods import ready_pod
 from workloads import apply, build_pod, build_request, build_service_account, status_of
 
@@ -130,5 +130,9 @@ def test_own_pods_run_under_pod_security_restricted(cluster: Cluster) -> None:
     """The system namespace enforces it, and all pods run there."""
     namespace = cluster.get("namespace", SYSTEM_NAMESPACE)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    pods = cluster.get("pods", "-n", SYSTEM_NAMESPACE)["items"]
-    assert len([pod for pod in pods if pod["status"]["phase"] == "Running"]) >= 6
+
+    def running() -> int:
+        pods = cluster.get("pods", "-n", SYSTEM_NAMESPACE)["items"]
+        return len([pod for pod in pods if pod["status"]["phase"] == "Running"])
+
+    wait_until("all run", 180, lambda: running() >= 6)
