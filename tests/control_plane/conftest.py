@@ -15,9 +15,8 @@ from chart_installation import Installation, named
 from controller_rig import Process, Rig, running_rig
 from custom_objects import Objects, fresh_objects
 from datakeys.contract.identity import VERSION
+from kubernetes_controllers import running_controllers
 from left_behind import remove_what_is_left
-from testcluster.binaries import path_of
-from testcluster.recipes import CONTROLLER_MANAGER
 from user_rights import Users
 from waiting import wait_for
 from webhook_rig import running_webhook
@@ -102,6 +101,17 @@ def rig(
 
 
 @pytest.fixture(scope="module")
+def rig_without_webhook(
+    control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rig]:
+    """Run one key service for all tests here, beside a chart whose webhook isn't asked."""
+    with running_rig(control_plane, api_client, tmp_path_factory.mktemp("rig")) as rig:
+        rig.leave_webhook_out()
+        rig.start_keyservice()
+        yield rig
+
+
+@pytest.fixture(scope="module")
 def controller(rig: Rig) -> Iterator[Process]:
     """Run one controller for all tests here."""
     process = rig.start_controller()
@@ -131,21 +141,9 @@ def garbage_collector(
     control_plane: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run the garbage collector of Kubernetes, and none of its other controllers."""
-    command = [
-        str(path_of(CONTROLLER_MANAGER)),
-        f"--kubeconfig={control_plane}",
-        "--controllers=garbage-collector-controller",
-        # So that it doesn't fall behind tests that leave it much to do.
-        "--kube-api-qps=500",
-        "--kube-api-burst=500",
-        "--leader-elect=false",
-        "--secure-port=0",
-    ]
-    with (tmp_path_factory.mktemp("collector") / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    yield process
-    process.kill()
-    process.wait()
+    folder = tmp_path_factory.mktemp("collector")
+    with running_controllers(control_plane, folder, "garbage-collector-controller") as process:
+        yield process
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ Kubernetes that make pods. What is missing is a node: the pods are made, not run
 
 import datetime as dt
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ from chart_installation import refusal
 from controller_rig import Rig
 from custom_objects import KEYS, REQUESTS, Objects
 from datakeys.contract.identity import ANNOTATION_INJECTED, ANNOTATION_WORKLOAD, LABEL_INJECT
-from testcluster.binaries import path_of
-from testcluster.recipes import CONTROLLER_MANAGER
+from kubernetes_controllers import running_controllers
 from user_rights import GENERATE, Users
 from waiting import eventually
 from webhook_rig import running_webhook
@@ -64,19 +62,9 @@ def kubernetes(control_plane: Path, api_client: client.ApiClient, rig: Rig) -> I
     # A new node isn't ready; nobody would say so of this one.
     untainted: Any = {"spec": {"taints": None}}
     core.patch_node(NODE, untainted)
-    command = [
-        str(path_of(CONTROLLER_MANAGER)),
-        f"--kubeconfig={control_plane}",
-        f"--controllers={','.join(CONTROLLERS)}",
-        "--use-service-account-credentials=true",
-        "--leader-elect=false",
-        "--secure-port=0",
-    ]
-    with (rig.folder / "kubernetes.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    yield
-    process.kill()
-    process.wait()
+    options = ("--use-service-account-credentials=true",)
+    with running_controllers(control_plane, rig.folder, *CONTROLLERS, options=options):
+        yield
     core.delete_node(NODE)
 
 

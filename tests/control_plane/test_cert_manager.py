@@ -18,7 +18,7 @@ from chart_installation import refusal
 from controller_rig import running_rig
 from datakeys.keyservice.pki.authority import Generation, Lifetimes, build_generation, build_leaf
 from datakeys.keyservice.pki.certificates import WEBHOOK_TLS_SECRET, build_dns_names
-from in_force import wait_roles_in_force
+from in_force import wait_in_force
 from ports import find_free_port
 from waiting import eventually, wait_for
 from webhook_rig import find_own_address
@@ -56,7 +56,7 @@ def stage(
     with running_rig(control_plane, api_client, tmp_path) as rig:
         wait_for(lambda: _is_served(api_client), "the kind Certificate is served")
         rig.installation.upgrade(VALUES)
-        wait_roles_in_force(api_client, rig.installation.namespace)
+        wait_in_force(api_client, rig.installation.namespace)
         rig.start_keyservice(DATAKEYS_WEBHOOK_CERTIFICATE="false")
         yield Stage(rig, namespace)
 

@@ -9,12 +9,11 @@ is so at two points alone, after the answer of GenerateDataKeyWithoutPlaintext a
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from kubernetes import client
 
-from controller_rig import Rig, running_rig
+from controller_rig import Rig
 from crash_lives import CREATE_SECRET, LIVES
 from crash_points import CLUSTER, Moment, Point, plan_deaths
 from crash_runs import SHOP, SYSTEM, Theatre
@@ -30,14 +29,9 @@ _POLICY = {
 
 
 @pytest.fixture(scope="module")
-def rig(
-    control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Rig]:
-    """Run one key service for all tests here, beside a chart whose webhook isn't asked."""
-    with running_rig(control_plane, api_client, tmp_path_factory.mktemp("rig")) as rig:
-        rig.leave_webhook_out()
-        rig.start_keyservice()
-        yield rig
+def rig(rig_without_webhook: Rig) -> Rig:
+    """All tests here run without the webhook."""
+    return rig_without_webhook
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from kubernetes.client.exceptions import ApiException
 
 from chart_installation import named
 from controller_rig import Process, Rig, running_rig
-from in_force import Asked, wait_asked, wait_roles_in_force
+from in_force import Asked, wait_asked, wait_in_force
 from left_behind import remove_what_is_left
 from waiting import eventually
 
@@ -38,7 +38,7 @@ def rig(
     """Install the chart for a webhook that may be missing."""
     with running_rig(control_plane, api_client, tmp_path_factory.mktemp("rig")) as rig:
         rig.installation.upgrade(VALUES)
-        wait_roles_in_force(api_client, rig.installation.namespace)
+        wait_in_force(api_client, rig.installation.namespace)
         wait_asked(api_client, Asked.AS_IT_IS)
         rig.start_keyservice()
         yield rig

@@ -22,7 +22,9 @@ from datakeys.controller.decisions.pod_view import parse_pod
 from datakeys.controller.decisions.workload_request import decide_wanted_requests
 from datakeys.controller.decisions.workload_view import parse_pod_workload, parse_workload
 from in_force import leave_webhook_out
+from kubernetes_controllers import running_controllers
 from user_rights import GENERATE, Users, try_to
+from waiting import wait_for
 from workloads import build_request
 
 ARN = "arn:k8s:kms:cluster-1:other:key/0a1b2c3d-0000-4000-8000-00000000000f"
@@ -360,15 +362,21 @@ def test_exemption_is_for_the_controller_alone(users: Users) -> None:
         refusal(objects.create, REQUESTS, _made(users.namespace))
 
 
-def test_policies_have_no_type_errors(api_client: client.ApiClient, installation: Installation) -> None:
-    """The API server finds nothing to warn of in the expressions, for any kind that they judge."""
-    assert installation.namespace
+@pytest.mark.usefixtures("installation")
+def test_policies_have_no_type_errors(
+    control_plane: Path, api_client: client.ApiClient, tmp_path: Path
+) -> None:
+    """Kubernetes finds nothing to warn of in the expressions, for any kind that they judge."""
     admission = client.AdmissionregistrationV1Api(api_client)
-    names = [f"datakeys-annotated-{name}" for name in ("workloads", "cronjobs", "pods")]
-    for name in names:
-        policy: Any = admission.read_validating_admission_policy(name)
-        warnings = policy.status.type_checking and policy.status.type_checking.expression_warnings
-        assert not warnings, warnings
+
+    def checks() -> dict[str, Any]:
+        policies: Any = admission.list_validating_admission_policy().items
+        return {one.metadata.name: one.status.type_checking for one in policies}
+
+    with running_controllers(control_plane, tmp_path, "validatingadmissionpolicy-status-controller"):
+        wait_for(lambda: None not in checks().values(), "all policies are checked")
+    assert "datakeys-annotated-workloads" in checks()
+    assert {name: one.expression_warnings for name, one in checks().items() if one.expression_warnings} == {}
 
 
 def _warnings(workloads: WorkloadClient, body: Json) -> str:

@@ -8,14 +8,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes import client
 
 from annotated_workloads import KINDS, Json, WorkloadClient, build_owner, build_workload
-from controller_rig import Process, Rig, running_rig
+from controller_rig import Process, Rig
 from custom_objects import ALIASES, KEYS, REQUESTS, Objects
 from datakeys.contract.identity import GROUP, VERSION
 from user_rights import build_alias, try_to
@@ -27,14 +26,9 @@ NAME = "orders.deployment"
 
 
 @pytest.fixture(scope="module")
-def rig(
-    control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Rig]:
-    """Run one key service for all tests here, beside a chart whose webhook isn't asked."""
-    with running_rig(control_plane, api_client, tmp_path_factory.mktemp("rig")) as rig:
-        rig.leave_webhook_out()
-        rig.start_keyservice()
-        yield rig
+def rig(rig_without_webhook: Rig) -> Rig:
+    """All tests here run without the webhook."""
+    return rig_without_webhook
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from waiting import wait_for
 
 WEBHOOK: Final = "datakeys-webhook"
 _RBAC: Final = "rbac.authorization.k8s.io"
+Json = dict[str, Any]
 
 
 class Asked(StrEnum):
@@ -37,6 +38,7 @@ def wait_in_force(api: client.ApiClient, namespace: str) -> None:
         namespace: One that is there.
     """
     wait_roles_in_force(api, namespace)
+    _wait_cluster_roles_in_force(api)
     name = _new_name()
     _refuse_last(api, name)
     wait_for(lambda: _is_refused(api, namespace, name), "the last admission policy is in force")
@@ -46,13 +48,23 @@ def wait_in_force(api: client.ApiClient, namespace: str) -> None:
 
 
 def wait_roles_in_force(api: client.ApiClient, namespace: str) -> None:
-    """Do the same for roles and bindings alone."""
-    name = _new_name()
-    _bind_last(api, namespace, name)
-    wait_for(lambda: _is_bound(api, namespace, name), "the last role is in force")
-    rbac = client.RbacAuthorizationV1Api(api)
+    """Do the same for Roles and RoleBindings alone, of all namespaces."""
+    name, rbac = _new_name(), client.RbacAuthorizationV1Api(api)
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}
+    rbac.create_namespaced_role(namespace, _build_role(name, rule))
+    rbac.create_namespaced_role_binding(namespace, _build_binding("Role", name))
+    asked = {"resourceAttributes": {"namespace": namespace, "resource": "configmaps", "verb": "get"}}
+    wait_for(lambda: _may(api, name, asked), "the last Role is in force")
     rbac.delete_namespaced_role_binding(name, namespace)
     rbac.delete_namespaced_role(name, namespace)
+
+
+def _wait_cluster_roles_in_force(api: client.ApiClient) -> None:
+    name, rbac = _new_name(), client.RbacAuthorizationV1Api(api)
+    rbac.create_cluster_role(_build_role(name, {"nonResourceURLs": [f"/{name}"], "verbs": ["get"]}))
+    rbac.create_cluster_role_binding(_build_binding("ClusterRole", name))
+    asked = {"nonResourceAttributes": {"path": f"/{name}", "verb": "get"}}
+    wait_for(lambda: _may(api, name, asked), "the last ClusterRole is in force")
     rbac.delete_cluster_role_binding(name)
     rbac.delete_cluster_role(name)
 
@@ -92,38 +104,21 @@ def _new_name() -> str:
     return f"last-{uuid.uuid4().hex[:8]}"
 
 
-def _bind_last(api: client.ApiClient, namespace: str, name: str) -> None:
-    rbac, metadata = client.RbacAuthorizationV1Api(api), {"name": name}
-    subjects = [{"apiGroup": _RBAC, "kind": "User", "name": name}]
-
-    def bind(kind: str) -> Any:
-        return {"metadata": metadata, "subjects": subjects, "roleRef": _refer(kind, name)}
-
-    everywhere: Any = {"metadata": metadata, "rules": [{"nonResourceURLs": [f"/{name}"], "verbs": ["get"]}]}
-    rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}
-    here: Any = {"metadata": metadata, "rules": [rule]}
-    rbac.create_cluster_role(everywhere)
-    rbac.create_cluster_role_binding(bind("ClusterRole"))
-    rbac.create_namespaced_role(namespace, here)
-    rbac.create_namespaced_role_binding(namespace, bind("Role"))
+def _build_role(name: str, rule: Json) -> Any:
+    return {"metadata": {"name": name}, "rules": [rule]}
 
 
-def _refer(kind: str, name: str) -> dict[str, str]:
-    return {"apiGroup": _RBAC, "kind": kind, "name": name}
+def _build_binding(kind: str, name: str) -> Any:
+    """Return a binding of a role to a user of the same name."""
+    return {
+        "metadata": {"name": name},
+        "subjects": [{"apiGroup": _RBAC, "kind": "User", "name": name}],
+        "roleRef": {"apiGroup": _RBAC, "kind": kind, "name": name},
+    }
 
 
-def _is_bound(api: client.ApiClient, namespace: str, name: str) -> bool:
-    return all(
-        _may(api, {"user": name, **attributes})
-        for attributes in (
-            {"nonResourceAttributes": {"path": f"/{name}", "verb": "get"}},
-            {"resourceAttributes": {"namespace": namespace, "resource": "configmaps", "verb": "get"}},
-        )
-    )
-
-
-def _may(api: client.ApiClient, spec: dict[str, Any]) -> bool:
-    body: Any = {"spec": spec}
+def _may(api: client.ApiClient, user: str, asked: Json) -> bool:
+    body: Any = {"spec": {"user": user, **asked}}
     review: Any = client.AuthorizationV1Api(api).create_subject_access_review(body)
     return bool(review.status.allowed)
 
