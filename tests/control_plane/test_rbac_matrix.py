@@ -139,15 +139,16 @@ def test_controller_creates_and_reads_secrets_of_a_consumer(act: Act) -> None:
     refusal(core.delete_namespaced_secret, "made", CONSUMER)
 
 
-def test_controller_watches_one_config_map_of_the_system_namespace(
-    installation: Installation, act: Act
-) -> None:
-    """List and watch of the trust bundle work with a field selector, and of all ConfigMaps they don't."""
+def test_controller_watches_config_maps_of_one_name(installation: Installation, act: Act) -> None:
+    """Lists of the trust bundle and its copies work with a field selector; lists of all ConfigMaps don't."""
     core = client.CoreV1Api(act("datakeys-controller"))
     only: Any = {"field_selector": "metadata.name=datakeys-trust-bundle"}
     listed: Any = core.list_namespaced_config_map(installation.namespace, **only)
     assert listed.items == []
+    everywhere: Any = core.list_config_map_for_all_namespaces(**only)
+    assert {item.metadata.name for item in everywhere.items} <= {"datakeys-trust-bundle"}
     refusal(core.list_namespaced_config_map, installation.namespace)
+    refusal(core.list_config_map_for_all_namespaces)
 
 
 def test_controller_holds_its_own_lease_only(

@@ -187,7 +187,7 @@ class FakeApi:
                 if version <= position:
                     continue
                 position = version
-                mine = plural == resource.plural and body["metadata"]["namespace"] == namespace
+                mine = plural == resource.plural and namespace in (None, body["metadata"]["namespace"])
                 if mine and _selected(body, selectors):
                     yield kind, _project(body, metadata_only=metadata_only)
             async with self.cluster.changed:

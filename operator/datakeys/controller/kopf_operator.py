@@ -114,8 +114,6 @@ def _register_keys(registry: kopf.OperatorRegistry, handlers: Handlers) -> None:
             key = ObjectKey(metadata["namespace"], metadata["name"])
             handlers.keys.forget(key)
             handlers.re_encryptions.forget(key)
-            if not any(other.namespace == key.namespace for other in handlers.keys):
-                handlers.wakeups.on_last_key_gone(key.namespace)
 
     @kopf.on.resume(GROUP, VERSION, KEYS, id="apply-key", registry=registry)
     @kopf.on.create(GROUP, VERSION, KEYS, id="apply-key", registry=registry)

@@ -143,8 +143,6 @@ async def _act(
         service_account=settings.controller_service_account,
         system_namespace=settings.system_namespace,
     )
-    copies = TrustBundleCopies(api, access)
-    access.subscribe(on_entered=copies.follow, on_forgotten=copies.forget)
     secrets = SecretMemory(api)
     statuses, turns, all_seen = StatusWriter(api, requests, recorder), Turns(), asyncio.Event()
     reconciler = RequestReconciler(
@@ -176,7 +174,7 @@ async def _act(
         kms_key=KmsKeyHandler(keyservice, recorder, key_watch.look_soon, api),
         kms_alias=KmsAliasHandler(keyservice, recorder, keys, settings.cluster_name),
         kms_grant=KmsGrantHandler(keyservice, recorder, keys, settings.cluster_name),
-        end_watches=lambda: _close(secrets, copies),
+        end_watches=secrets.close,
     )
     trust_bundle = ListWatch(
         api,
@@ -200,6 +198,7 @@ async def _act(
             ("key watch", key_watch.run()),
             ("events", recorder.run()),
             ("trust bundle", trust_bundle.run()),
+            ("copies of the trust bundle", TrustBundleCopies(access).run(api)),
             ("pods", pods.run()),
             ("workloads", workloads.run(api)),
             ("injection check", injection.run()),
@@ -215,11 +214,6 @@ async def _act(
         for task in (operator, *background):
             task.cancel()
         await asyncio.gather(operator, *background, return_exceptions=True)
-
-
-def _close(secrets: SecretMemory, copies: TrustBundleCopies) -> None:
-    secrets.close()
-    copies.close()
 
 
 def _build_workloads(api: KubeApi, recorder: EventRecorder) -> Workloads:

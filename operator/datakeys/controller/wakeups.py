@@ -52,11 +52,6 @@ class Wakeups:
             self.secrets.forget(key.namespace)
             self.access.forget(key.namespace)
 
-    def on_last_key_gone(self, namespace: str) -> None:
-        """Forget a namespace without KmsKeys, if it has no requests either."""
-        if not self.requests.has_namespace(namespace):
-            self.access.forget(namespace)
-
     def on_key(self, old: KeyFacts | None, new: KeyFacts) -> None:
         """Take a change of a KmsKey."""
         if changes_outcome(old, new):

@@ -18,15 +18,14 @@ NAME = "datakeys-trust-bundle"
 
 
 class World:
-    """A namespace that was entered, and its copy is watched."""
+    """A namespace that is entered, and the watch of all copies."""
 
     def __init__(self) -> None:
         self.cluster, self.failures = FakeCluster(), 0
         api = FakeApi(self.cluster, before=self._fail)
         untyped: Any = api
         self.access = NamespaceAccess(untyped, service_account="datakeys-controller", system_namespace=SYSTEM)
-        self.copies = TrustBundleCopies(untyped, self.access)
-        self.access.subscribe(on_entered=self.copies.follow, on_forgotten=self.copies.forget)
+        self.following = asyncio.create_task(TrustBundleCopies(self.access).run(untyped))
         self.access.on_list([{"data": TRUST_BUNDLE}])
 
     async def _fail(self, call: str) -> None:
@@ -48,7 +47,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     await made.access.ensure(NAMESPACE)
     await asyncio.sleep(0.05)
     yield made
-    made.copies.close()
+    made.following.cancel()
 
 
 async def test_deleted_copy_is_made_again(world: World) -> None:

@@ -6,7 +6,8 @@ nothing is written.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from datakeys.contract.identity import TRUST_BUNDLE_CONFIG_MAP
@@ -35,10 +36,6 @@ _PARALLEL_COPIES: Final = 16
 _REFUSAL_SECONDS: Final = 1.0
 
 
-def ignore(_: str) -> None:
-    """Have no subscriber."""
-
-
 class NamespaceAccess:
     """Makes each namespace accessible once and keeps its trust bundle up to date."""
 
@@ -50,12 +47,6 @@ class NamespaceAccess:
         self._bundle: dict[str, str] | None = None
         self._copies = asyncio.Semaphore(_PARALLEL_COPIES)
         self._background: set[asyncio.Task[None]] = set()
-        self._on_entered: Callable[[str], None] = ignore
-        self._on_forgotten: Callable[[str], None] = ignore
-
-    def subscribe(self, *, on_entered: Callable[[str], None], on_forgotten: Callable[[str], None]) -> None:
-        """Tell of each namespace that has become accessible, perhaps again, and that is forgotten."""
-        self._on_entered, self._on_forgotten = on_entered, on_forgotten
 
     async def ensure(self, namespace: str) -> None:
         """Return once the namespace is accessible; later calls cost nothing.
@@ -78,9 +69,12 @@ class NamespaceAccess:
             del self._entries[namespace]
 
     def forget(self, namespace: str) -> None:
-        """Forget a namespace: nothing of it needs the controller any more."""
+        """Forget a namespace: its last request is gone."""
         self._entries.pop(namespace, None)
-        self._on_forgotten(namespace)
+
+    def entered(self) -> AbstractSet[str]:
+        """Return the namespaces that have been entered, or are just being."""
+        return self._entries.keys()
 
     def is_copy(self, config_map: Mapping[str, Any]) -> bool:
         """Return whether a copy of the trust bundle is as it should be."""
@@ -125,7 +119,6 @@ class NamespaceAccess:
             loop = asyncio.get_running_loop()
             loop.call_later(_REFUSAL_SECONDS, self._forget_entry, namespace, asyncio.current_task())
             return error
-        self._on_entered(namespace)
         return None
 
     def _forget_entry(self, namespace: str, entry: asyncio.Task[Any] | None) -> None:

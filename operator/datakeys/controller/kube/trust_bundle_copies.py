@@ -1,18 +1,18 @@
 """Watches the copies of the trust bundle: one that somebody else deletes or changes is made again.
 
-Zone: no secrets.
+Zone: no secrets. One watch sees the ConfigMaps of this one name in all namespaces, and nothing else.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from datakeys.contract.identity import TRUST_BUNDLE_CONFIG_MAP
 from datakeys.controller.decisions.backoff import backoff_seconds
 from datakeys.controller.kube.api import CONFIG_MAPS, Json, KubeApi
-from datakeys.controller.kube.errors import KubeError
+from datakeys.controller.kube.errors import ForbiddenError, KubeError
 from datakeys.controller.kube.list_watch import ListWatch
 from datakeys.controller.kube.namespace_access import NamespaceAccess
 
@@ -23,68 +23,52 @@ _MAX_PAUSE_SECONDS: Final = 30.0
 
 
 class TrustBundleCopies:
-    """One watch per namespace that the controller has entered."""
+    """The copies in the namespaces that the controller has entered."""
 
-    def __init__(self, api: KubeApi, access: NamespaceAccess) -> None:
-        self._api = api
+    def __init__(self, access: NamespaceAccess) -> None:
         self._access = access
+        self._wrong: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def follow(self, namespace: str) -> None:
-        """Keep the copy of a namespace; twice does nothing."""
-        if namespace not in self._tasks:
-            task = asyncio.create_task(self._run(namespace), name=f"trust bundle of {namespace}")
-            self._tasks[namespace] = task
-
-    def forget(self, namespace: str) -> None:
-        """Leave a namespace's copy alone from now on."""
-        task = self._tasks.pop(namespace, None)
-        if task is not None:
-            task.cancel()
-
-    def close(self) -> None:
-        """End all watches."""
-        for namespace in list(self._tasks):
-            self.forget(namespace)
-
-    async def _run(self, namespace: str) -> None:
-        copy = _Copy(self._access.is_copy)
+    async def run(self, api: KubeApi) -> None:
+        """Follow all copies until cancelled."""
         selectors = {"fieldSelector": f"metadata.name={TRUST_BUNDLE_CONFIG_MAP}"}
-        async with asyncio.TaskGroup() as group:
-            group.create_task(ListWatch(self._api, CONFIG_MAPS, namespace, copy, selectors).run())
-            group.create_task(self._keep(namespace, copy.is_wrong))
+        await ListWatch(api, CONFIG_MAPS, None, self, selectors).run()
 
-    async def _keep(self, namespace: str, is_wrong: asyncio.Event) -> None:
+    def on_list(self, items: Sequence[Json]) -> None:
+        """Take all copies as they are: who has none, or a wrong one, gets one."""
+        right = {item["metadata"]["namespace"] for item in items if self._access.is_copy(item)}
+        for namespace in self._access.entered() - right:
+            self._restore(namespace)
+
+    def on_change(self, kind: str, item: Json) -> None:
+        """Take a change of one copy, unless the namespace is none of the controller's."""
+        namespace = item["metadata"]["namespace"]
+        if namespace in self._access.entered() and (kind == "DELETED" or not self._access.is_copy(item)):
+            self._restore(namespace)
+
+    def _restore(self, namespace: str) -> None:
+        self._wrong.add(namespace)
+        if namespace not in self._tasks:
+            task = asyncio.create_task(self._mend(namespace), name=f"restore trust bundle of {namespace}")
+            self._tasks[namespace] = task
+            task.add_done_callback(lambda _: self._tasks.pop(namespace))
+
+    async def _mend(self, namespace: str) -> None:
         failures = 0
-        while True:
-            await is_wrong.wait()
-            is_wrong.clear()
+        while namespace in self._wrong and namespace in self._access.entered():
+            self._wrong.discard(namespace)
             pause = _PAUSE_SECONDS
             try:
                 await self._access.restore_bundle(namespace)
                 failures = 0
+            except ForbiddenError:
+                # The namespace is going. Or the right is, which the next request makes anew.
+                self._access.doubt(namespace)
             except KubeError as error:
-                # The namespace is going, or the API server is away.
                 failures += 1
-                is_wrong.set()
+                self._wrong.add(namespace)
                 pause = min(_MAX_PAUSE_SECONDS, backoff_seconds(failures, random.random()))  # noqa: S311 - jitter
                 _LOG.info("trust bundle not restored", extra={"namespace": namespace, "error": str(error)})
             await asyncio.sleep(pause)
-
-
-class _Copy:
-    """The observer of one copy."""
-
-    def __init__(self, is_copy: Callable[[Json], bool]) -> None:
-        self._is_copy = is_copy
-        self.is_wrong = asyncio.Event()
-
-    def on_list(self, items: Sequence[Json]) -> None:
-        """Take it as it is at the start, or that there is none."""
-        if not any(map(self._is_copy, items)):
-            self.is_wrong.set()
-
-    def on_change(self, kind: str, item: Json) -> None:
-        """Take a change."""
-        if kind == "DELETED" or not self._is_copy(item):
-            self.is_wrong.set()
+        self._wrong.discard(namespace)
