@@ -6,7 +6,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from deployment import SYSTEM_NAMESPACE, Cluster, install_chart, wait_until
+from deployment import (
+    SYSTEM_NAMESPACE,
+    Cluster,
+    install_chart,
+    wait_for_rollout,
+    wait_for_webhook,
+    wait_until,
+)
 from system_pods import ready_pod, system_pods
 from workloads import Manifest, apply, build_pod, build_request, build_service_account
 
@@ -20,11 +27,12 @@ def webhook_down(cluster: Cluster) -> Iterator[None]:
     """Take all replicas of the webhook away, and give them back."""
     cluster.kubectl("scale", WEBHOOK, "-n", SYSTEM_NAMESPACE, "--replicas=0")
     try:
-        wait_until("no webhook runs", 90, lambda: not system_pods(cluster, "webhook"))
+        wait_until("no webhook runs", 300, lambda: not system_pods(cluster, "webhook"))
         yield
     finally:
         cluster.kubectl("scale", WEBHOOK, "-n", SYSTEM_NAMESPACE, "--replicas=2")
-        cluster.kubectl("rollout", "status", WEBHOOK, "-n", SYSTEM_NAMESPACE, "--timeout=180s")
+        wait_for_rollout(cluster, WEBHOOK, SYSTEM_NAMESPACE)
+        wait_for_webhook(cluster)
 
 
 def build_owner(kind: str, pod: Manifest) -> Manifest:
@@ -88,7 +96,7 @@ def test_nothing_starts_uninjected_while_the_webhook_is_down(cluster: Cluster, n
             answer = cluster.kubectl("apply", "-f", "-", stdin=json.dumps(owner), check=False)
             assert "failed calling webhook" in answer
         cluster.wait("pod/plain", "jsonpath={.status.phase}=Succeeded", namespace)
-        cluster.kubectl("rollout", "status", "deployment/bystander", "-n", namespace, "--timeout=120s")
+        wait_for_rollout(cluster, "deployment/bystander", namespace)
         names = {item["metadata"]["name"] for item in cluster.get("pods", "-n", namespace)["items"]}
         assert {name for name in names if not name.startswith("bystander")} == {"plain"}
 
@@ -107,14 +115,14 @@ def test_pods_of_an_owner_appear_by_themselves_after_the_outage(cluster: Cluster
         cluster.kubectl("scale", "deployment/late", "-n", namespace, "--replicas=2")
         wait_until(
             "the ReplicaSet is refused",
-            60,
+            300,
             lambda: "failed calling webhook" in refusals(cluster, namespace),
         )
         assert find_pods(cluster, namespace, "late") == []
     cluster.kubectl(
         "patch", "job/once", "-n", namespace, "--type=merge", "-p", '{"spec": {"suspend": false}}'
     )
-    cluster.kubectl("rollout", "status", "deployment/late", "-n", namespace, "--timeout=240s")
+    wait_for_rollout(cluster, "deployment/late", namespace)
     cluster.wait("job/once", "condition=Complete", namespace)
     pods = find_pods(cluster, namespace, "late") + find_pods(cluster, namespace, "once")
     assert len(pods) == 3
@@ -128,8 +136,9 @@ def test_webhook_comes_back_when_all_its_pods_are_lost_at_once(cluster: Cluster)
         "delete", "pods", "-n", SYSTEM_NAMESPACE, "-l", "app.kubernetes.io/component=webhook",
         "--force", "--grace-period=0",
     )  # fmt: skip
-    cluster.kubectl("rollout", "status", WEBHOOK, "-n", SYSTEM_NAMESPACE, "--timeout=180s")
+    wait_for_rollout(cluster, WEBHOOK, SYSTEM_NAMESPACE)
     assert ready_pod(cluster, "webhook")
+    wait_for_webhook(cluster)
     assert before.isdisjoint(pod["metadata"]["uid"] for pod in system_pods(cluster, "webhook"))
 
 
@@ -158,7 +167,7 @@ def test_pods_that_slipped_in_are_replaced_one_by_one(cluster: Cluster, namespac
     with chart_values(cluster, "webhook.failurePolicy=Ignore", "webhook.timeoutSeconds=2", *values):
         with webhook_down(cluster):
             apply(cluster, deployment, budget)
-            cluster.kubectl("rollout", "status", "deployment/slipped", "-n", namespace, "--timeout=120s")
+            wait_for_rollout(cluster, "deployment/slipped", namespace)
             before = find_pods(cluster, namespace, "slipped")
             assert len(before) == 2
             assert not any(is_injected(pod) for pod in before)
@@ -169,4 +178,4 @@ def test_pods_that_slipped_in_are_replaced_one_by_one(cluster: Cluster, namespac
             assert ready >= 1
             return ready == 2 and len(pods) == 2 and all(is_injected(pod) for pod in pods)
 
-        wait_until("all pods are injected", 240, is_healed)
+        wait_until("all pods are injected", 600, is_healed)
