@@ -107,7 +107,12 @@ class Process:
 
     def wait_led(self) -> None:
         """Wait until it leads."""
-        assert eventually(self.is_leader), self.log.read_text()[-2000:]
+        assert eventually(lambda: self.check_alive() and self.is_leader()), self.log.read_text()[-2000:]
+
+    def check_alive(self) -> bool:
+        """Fail if it has ended: nobody need wait for it."""
+        assert self.popen.poll() is None, self.log.read_text()[-2000:]
+        return True
 
     def is_leader(self) -> bool:
         """Return whether it holds the Lease."""
@@ -180,7 +185,7 @@ class Rig:
     def start_keyservice(self, **extra: str) -> Process:
         """Start a key service and wait until it has published its certificate authority."""
         process = self.launch_keyservice(**extra)
-        wait_for(lambda: accepts(self.keyservice_port), f"the key service listens; see {process.log}")
+        wait_for(lambda: process.check_alive() and accepts(self.keyservice_port), "the key service listens")
         core = client.CoreV1Api(self.api)
 
         def published() -> bool:
