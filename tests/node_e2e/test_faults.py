@@ -6,7 +6,7 @@ import threading
 import time
 
 from crash import kill_containers
-from deployment import SYSTEM_NAMESPACE, Cluster, run_testcluster, wait_until
+from deployment import SYSTEM_NAMESPACE, Cluster, run_testcluster, wait_for_rollout, wait_until
 from workloads import APP_IMAGE, apply, build_key, build_pod, build_request, build_service_account
 
 REQUESTS = 200
@@ -43,7 +43,7 @@ def _kill(cluster: Cluster, victim: str) -> None:
     if victim.startswith("kube-"):
         run_testcluster("restart", "--component", victim, "--name", cluster.name)
     else:
-        wait_until("a victim runs", 120, lambda: _try_kill(cluster, victim), interval=1.0)
+        wait_until("a victim runs", 300, lambda: _try_kill(cluster, victim), interval=1.0)
 
 
 def _try_kill(cluster: Cluster, victim: str) -> bool:
@@ -63,7 +63,7 @@ def _apply_patiently(cluster: Cluster, *manifests: dict[str, object]) -> None:
             return False
         return True
 
-    wait_until("the manifests are taken", 120, attempt, interval=1.0)
+    wait_until("the manifests are taken", 300, attempt, interval=1.0)
 
 
 def _batches(names: list[str], size: int) -> list[list[str]]:
@@ -131,11 +131,17 @@ def _audit(cluster: Cluster, namespace: str, blobs: dict[str, str]) -> dict[str,
         )
         return phase if phase in {"Succeeded", "Failed"} else ""
 
-    wait_until("the audit has ended", 180, finished)
+    wait_until("the audit has ended", 600, finished)
     log = cluster.kubectl("logs", "-n", namespace, "auditor")
     report = json.loads(log.strip().splitlines()[-1])
     assert isinstance(report, dict)
     return report
+
+
+def wait_recovered(cluster: Cluster) -> None:
+    """Wait until all of the system's containers run: a killed one is started again after a while."""
+    for room in ("controller", "keyservice", "webhook"):
+        wait_for_rollout(cluster, f"deployment/datakeys-{room}", SYSTEM_NAMESPACE)
 
 
 def test_killing_everything_while_requests_are_made_loses_nothing(cluster: Cluster, namespace: str) -> None:
@@ -158,7 +164,7 @@ def test_killing_everything_while_requests_are_made_loses_nothing(cluster: Clust
         for number, (victim, batch) in enumerate(zip(VICTIMS, batches, strict=True)):
             _kill_while_applying(cluster, victim, [build_request(namespace, name) for name in batch], number)
         wait_until(
-            "all are Ready", 300, lambda: _ready(_statuses(cluster, namespace)) == REQUESTS, interval=2.0
+            "all are Ready", 900, lambda: _ready(_statuses(cluster, namespace)) == REQUESTS, interval=2.0
         )
     finally:
         stop.set()
@@ -169,6 +175,7 @@ def test_killing_everything_while_requests_are_made_loses_nothing(cluster: Clust
     assert {item["metadata"]["name"]: item["data"]["ciphertextBlob"] for item in secrets} == blobs
     assert len(blobs) == REQUESTS
     assert all(versions == {blobs[name]} for name, versions in seen.items())
+    wait_recovered(cluster)
     report = _audit(cluster, namespace, blobs)
     assert report == {"lengths": [32], "distinct": REQUESTS}
 
@@ -187,9 +194,10 @@ def test_the_standby_controller_takes_over(cluster: Cluster, namespace: str, key
             "jsonpath={.spec.holderIdentity}",
         )
 
-    before = wait_until("there is a leader", 60, leader)
+    wait_recovered(cluster)
+    before = wait_until("there is a leader", 180, leader)
     pods = cluster.get("pods", "-n", SYSTEM_NAMESPACE)["items"]
     [name] = [pod["metadata"]["name"] for pod in pods if pod["metadata"]["name"] in before]
     kill_containers(cluster, SYSTEM_NAMESPACE, name)
     apply(cluster, build_request(namespace, "disk", key=key))
-    cluster.wait("datakeyrequest/disk", "condition=Ready", namespace, seconds=90)
+    cluster.wait("datakeyrequest/disk", "condition=Ready", namespace)
