@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,24 @@ def sock(pod: Pod) -> Iterator[Path]:
         pod.add_secret(name, key)
     process = pod.run(env=DELIVERY)
     path = pod.keys / "datakeys.sock"
-    wait_until(lambda: path.exists() and _get(path, "/v1/data-keys/short") == 200)
+    wait_until(lambda: _is_served(path, "/v1/data-keys/short"))
     yield path
     pod.stop(process)
 
 
+def _is_served(path: Path, target: str) -> bool:
+    try:
+        return _get(path, target) == 200
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False  # not there yet, or there and nobody listens yet
+
+
 def _get(path: Path, target: str) -> int:
-    connection = UnixConnection(path)
-    connection.request("GET", target)
-    with connection.getresponse() as response:
-        response.read()
-        return response.status
+    with closing(UnixConnection(path)) as connection:
+        connection.request("GET", target)
+        with connection.getresponse() as response:
+            response.read()
+            return response.status
 
 
 def _cut(data: bytes, size: int) -> Iterator[bytes]:
