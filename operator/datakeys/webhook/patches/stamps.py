@@ -8,20 +8,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from datakeys.contract.identity import (
-    ANNOTATION_AWS_ENDPOINT,
-    ANNOTATION_AWS_ENDPOINT_PORT,
-    ANNOTATION_CONTAINERS,
-    ANNOTATION_DELIVERY,
-    ANNOTATION_FILE_MODE,
-    ANNOTATION_FILE_OWNER,
+    ANNOTATION_DELETION_POLICY,
+    ANNOTATION_ENCRYPTION_CONTEXT,
     ANNOTATION_KEY,
-    ANNOTATION_KEY_NAME,
-    ANNOTATION_READS,
+    ANNOTATION_KEY_SPEC,
+    ANNOTATION_NUMBER_OF_BYTES,
     ANNOTATION_REQUESTS,
     ANNOTATION_SCOPE,
-    ANNOTATION_TTL,
     ANNOTATION_WORKLOAD,
     LABEL_INJECT,
+    USER_ANNOTATIONS,
 )
 from datakeys.contract.workload import STATEFUL_SET, AnnotationError, Scope, Workload, parse_workload_wish
 from datakeys.webhook.patches.annotations import parse_wishes
@@ -31,22 +27,18 @@ from datakeys.webhook.patches.refusal import Refusal, RefusedError
 from datakeys.webhook.patches.sidecar import SidecarSettings
 
 WORKLOAD_KINDS: Final = ("Deployment", STATEFUL_SET, "DaemonSet", "Job", "CronJob")
-#: What the pods must know. The rest says what data key to make, which only the controller reads: a change of
-#: it must not restart the pods.
-COPIED: Final = (
-    ANNOTATION_KEY,
-    ANNOTATION_KEY_NAME,
-    ANNOTATION_SCOPE,
-    ANNOTATION_REQUESTS,
-    ANNOTATION_DELIVERY,
-    ANNOTATION_CONTAINERS,
-    ANNOTATION_TTL,
-    ANNOTATION_READS,
-    ANNOTATION_FILE_MODE,
-    ANNOTATION_FILE_OWNER,
-    ANNOTATION_AWS_ENDPOINT,
-    ANNOTATION_AWS_ENDPOINT_PORT,
+#: These say what data key to make, which only the controller reads: a change of one must not restart the
+#: pods.
+_NOT_COPIED: Final = frozenset(
+    {
+        ANNOTATION_KEY_SPEC,
+        ANNOTATION_NUMBER_OF_BYTES,
+        ANNOTATION_ENCRYPTION_CONTEXT,
+        ANNOTATION_DELETION_POLICY,
+    }
 )
+#: What the pods must know.
+COPIED: Final = tuple(name for name in USER_ANNOTATIONS if name not in _NOT_COPIED)
 _JOB: Final = "Job"
 _CRON_JOB: Final = "CronJob"
 
