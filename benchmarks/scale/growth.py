@@ -104,7 +104,7 @@ def build_parts(slopes: Slopes, *, failover_seconds: float, watches: float) -> l
             "controller, open watches",
             "",
             1,
-            lambda size: size.namespaces + 12,
+            lambda size: size.namespaces + 13,
             watches,
             "a connection per namespace with requests, each with a port of the pod (32768 to 60999)",
             "net.ipv4.ip_local_port_range; then shards by namespace sets",

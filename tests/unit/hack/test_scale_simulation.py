@@ -74,7 +74,7 @@ def test_a_limit_is_found_where_the_sum_meets_it(growth: Any) -> None:
         for kind, value in {"base": 100.0, "namespace": 10.0, "request": 1.0, "key": 0.0}.items()
     }
     slopes["restart_cpu_seconds_per_request"] = 0.5
-    parts = growth.build_parts(slopes, failover_seconds=30, watches=112)
+    parts = growth.build_parts(slopes, failover_seconds=30, watches=113)
     base = growth.Size(requests=1000, namespaces=100, keys=100, replicas=1)
     sizes = {part.name: part.size_of(base) for part in parts}
     assert sizes["etcd, live objects"] == 100 + 100 * 10 + 900
