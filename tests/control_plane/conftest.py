@@ -101,17 +101,6 @@ def rig(
 
 
 @pytest.fixture(scope="module")
-def rig_without_webhook(
-    control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Rig]:
-    """Run one key service for all tests here, beside a chart whose webhook isn't asked."""
-    with running_rig(control_plane, api_client, tmp_path_factory.mktemp("rig")) as rig:
-        rig.leave_webhook_out()
-        rig.start_keyservice()
-        yield rig
-
-
-@pytest.fixture(scope="module")
 def controller(rig: Rig) -> Iterator[Process]:
     """Run one controller for all tests here."""
     process = rig.start_controller()

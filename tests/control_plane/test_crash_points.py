@@ -29,9 +29,10 @@ _POLICY = {
 
 
 @pytest.fixture(scope="module")
-def rig(rig_without_webhook: Rig) -> Rig:
+def rig(rig: Rig) -> Rig:
     """All tests here run without the webhook."""
-    return rig_without_webhook
+    rig.leave_webhook_out()
+    return rig
 
 
 @pytest.fixture(scope="module")

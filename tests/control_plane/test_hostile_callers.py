@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from kubernetes import client
 
+from chart_installation import named
 from controller_rig import running_rig
 from controller_wire import Wire
-from hostile_stage import CONTEXT, NAMESPACE, Stage
+from hostile_stage import CONTEXT, NAMESPACE, Stage, many_open_files
 from pod_caller import start_pod
 from waiting import eventually
 
@@ -39,13 +40,11 @@ def stage(
     control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
     """Run a key service, and make a data key for a pod of the namespace ``shop``."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     core = client.CoreV1Api(api_client)
-    body: Any = {"metadata": {"name": NAMESPACE}}
-    core.create_namespace(body)
+    core.create_namespace(named(NAMESPACE))
     try:
-        with running_rig(control_plane, api_client, tmp_path_factory.mktemp("rig")) as rig:
+        folder = tmp_path_factory.mktemp("rig")
+        with many_open_files(), running_rig(control_plane, api_client, folder) as rig:
             process = rig.start_keyservice(DATAKEYS_DRAIN_DELAY_SECONDS="0")
             controller = Wire(rig, NAMESPACE)
             key = controller.call("CreateKey")["KeyMetadata"]["KeyId"]
@@ -57,7 +56,6 @@ def stage(
             stage.check_unharmed()
             assert process.stop() == 0
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         core.delete_namespace(NAMESPACE)
 
 

@@ -4,7 +4,6 @@ They come from addresses of their own, and from the API server's.
 """
 
 import json
-import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -15,6 +14,7 @@ import pytest
 from kubernetes import client
 
 from chart_installation import named
+from hostile_stage import many_open_files
 from waiting import WAIT_SECONDS
 from webhook_attack import POD, WebhookStage
 from webhook_rig import running_webhook_process
@@ -29,19 +29,19 @@ def stage(
     control_plane: Path, api_client: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WebhookStage]:
     """Run a webhook that the API server needs."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     core = client.CoreV1Api(api_client)
     core.create_namespace(named(NAMESPACE))
     core.create_namespaced_service_account(NAMESPACE, named("app"))
     try:
         folder = tmp_path_factory.mktemp("webhook")
-        with running_webhook_process(control_plane, api_client, folder) as webhook:
+        with (
+            many_open_files(),
+            running_webhook_process(control_plane, api_client, folder) as webhook,
+        ):
             stage = WebhookStage(webhook, api_client, NAMESPACE)
             stage.admit()
             yield stage
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         core.delete_namespace(NAMESPACE)
 
 

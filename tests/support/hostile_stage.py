@@ -2,10 +2,12 @@
 
 import base64
 import json
+import resource
 import socket
 import ssl
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +27,17 @@ CONTEXT: Final = {
     "datakeys.dev/service-account": "app",
 }
 _UNITS: Final = {"Mi": 1024 * 1024}
+
+
+@contextmanager
+def many_open_files() -> Iterator[None]:
+    """Let this process have as many connections as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @dataclass

@@ -11,9 +11,9 @@ _KNOWN: Final = frozenset({*USER_ANNOTATIONS, ANNOTATION_WORKLOAD, ANNOTATION_IN
 
 
 def find_misspelt(annotations: Iterable[str]) -> list[tuple[str, str]]:
-    """Return annotations with the project's prefix that have no effect, each with the next step."""
+    """Return what is wrong with each unknown annotation of the project's prefix, and the next step."""
     unknown = sorted(one for one in set(annotations) if one.startswith(_PREFIX) and one not in _KNOWN)
-    return [(one, _advise(one)) for one in unknown]
+    return [(f"annotation {one} is unknown and has no effect", _advise(one)) for one in unknown]
 
 
 def _advise(name: str) -> str:

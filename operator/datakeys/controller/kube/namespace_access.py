@@ -158,7 +158,7 @@ class NamespaceAccess:
             await self.restore_bundle(namespace)
         except KubeError as error:
             # The next request of this namespace tries again.
-            self._entries.pop(namespace, None)
+            self.forget(namespace)
             _LOG.warning("trust bundle not copied", extra={"namespace": namespace, "error": str(error)})
 
     async def _copy_bundle(self, namespace: str) -> None:

@@ -60,10 +60,7 @@ def waits(name: str, detail: str, next_step: str = "") -> Check:
 
 def check_spelling(annotations: Iterable[str]) -> list[Check]:
     """Return a failure for each annotation that is none of the project's and looks like one."""
-    return [
-        failed("annotations", f"annotation {name} is unknown and has no effect", step)
-        for name, step in find_misspelt(annotations)
-    ]
+    return [failed("annotations", fault, step) for fault, step in find_misspelt(annotations)]
 
 
 def find_failure(checks: Sequence[Check]) -> Check | None:

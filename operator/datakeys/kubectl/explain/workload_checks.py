@@ -5,6 +5,7 @@ from typing import Final
 
 from datakeys.contract.identity import ANNOTATION_KEY, ANNOTATION_REQUESTS, ANNOTATION_SCOPE, LABEL_INJECT
 from datakeys.contract.workload import (
+    STATEFUL_SET,
     AnnotationError,
     Scope,
     Workload,
@@ -15,7 +16,6 @@ from datakeys.kubectl.answers import Json, name_of
 from datakeys.kubectl.explain.checks import Check, check_spelling, failed, passed, waits
 from datakeys.kubectl.explain.pod_wishes import read_wishes
 
-_STATEFUL_SET: Final = "StatefulSet"
 _REPLICA_FAILURE: Final = "ReplicaFailure"
 
 
@@ -47,7 +47,7 @@ def check_workload(kind: str, workload: Json) -> list[Check]:
                 f"annotate it with {ANNOTATION_KEY}, or its pod template with {ANNOTATION_REQUESTS}",
             ),
         ]
-    if wish and wish.scope is Scope.POD and kind != _STATEFUL_SET:
+    if wish and wish.scope is Scope.POD and kind != STATEFUL_SET:
         step = "remove it, or make the workload a StatefulSet, whose pods have ordinals"
         return [failed("annotations", f"annotation {ANNOTATION_SCOPE}: pod isn't for a {kind}", step)]
     what = "a data key" if wish or wishes.requests else "the KMS endpoint"
@@ -80,7 +80,7 @@ def list_request_names(kind: str, workload: Json) -> list[str]:
     if wish is None:
         return named
     this = Workload(kind, name_of(workload))
-    if wish.scope is Scope.WORKLOAD or kind != _STATEFUL_SET:
+    if wish.scope is Scope.WORKLOAD or kind != STATEFUL_SET:
         return [build_request_name(this), *named]
     spec = workload.get("spec") or {}
     first = (spec.get("ordinals") or {}).get("start", 0)

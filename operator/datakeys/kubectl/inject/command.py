@@ -147,10 +147,7 @@ def _show(results: list[Injected], console: Console, *, guessed: bool) -> None:
             console.line(f"# {title} is left as it is: it asks for no data key.")
         else:
             show_diff(build_diff(result.manifest.body, result.after, title), console)
-        misspelt = [
-            f"annotation {name} is unknown and has no effect: {step}"
-            for name, step in find_misspelt(_annotations_of(result.manifest.body))
-        ]
+        misspelt = map(": ".join, find_misspelt(_annotations_of(result.manifest.body)))
         for warning in (*misspelt, *result.warnings):
             console.line(console.paint(f"# {title}: {clean(warning)}", Colour.YELLOW))
 
